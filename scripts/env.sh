@@ -1,0 +1,61 @@
+#!/bin/sh
+# Makes .venv: everything in requirements/dev.txt, checked by hash, and gitsyncd itself as an editable install.
+# Needs Python 3.11 or newer with venv, and git. Quick when nothing changed: the stamp holds a digest of all inputs.
+# PYTHON=/path/to/python picks the interpreter; ROOT/.venv is the only thing written.
+set -eu
+cd "$(dirname "$0")/.."
+
+venv=.venv
+stamp=$venv/.gitsyncd-env
+
+inputs() { # content, not times: a checkout or a touch must not reinstall
+    cat requirements/dev.txt pyproject.toml scripts/env.sh
+    printf '%s %s\n' "$PWD" "${PYTHON:-}"
+}
+key=$(inputs | git hash-object --stdin)
+fresh() { [ -x $venv/bin/python ] && [ "$(cat $stamp 2>/dev/null)" = "$key" ]; }
+if fresh; then exit 0; fi
+
+say() { printf 'env: %s\n' "$*" >&2; }
+
+usable() { "$1" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; }
+find_python() {
+    if [ -n "${PYTHON:-}" ]; then
+        if usable "$PYTHON"; then echo "$PYTHON"; return; fi
+        say "PYTHON=$PYTHON is not a Python 3.11 or newer with the venv and ensurepip modules"
+        say "fix: name another one, for example: make env PYTHON=python3.12"
+        exit 1
+    fi
+    for candidate in python3 python3.14 python3.13 python3.12 python3.11; do
+        if usable "$candidate"; then echo "$candidate"; return; fi
+    done
+    say "found no Python 3.11 or newer with the venv and ensurepip modules; python3 is $(python3 --version 2>&1 || true)"
+    say "fix: install one (on Debian and Ubuntu: apt install python3 python3-venv), or name one: make env PYTHON=/path/to/python3.12"
+    exit 1
+}
+
+# Two makes in one folder (an editor and a person) must not install over each other.
+if command -v flock >/dev/null 2>&1; then
+    exec 9>.venv.lock
+    if ! flock -n 9; then
+        say "another make is making $venv; waiting for it"
+        flock 9
+    fi
+    if fresh; then exit 0; fi
+fi
+
+python=$(find_python)
+say "making $venv with $("$python" --version) ($python); the first time takes about a minute"
+rm -f $stamp
+if ! usable $venv/bin/python; then
+    rm -rf $venv
+    "$python" -m venv $venv
+fi
+
+# pip and not uv: it is what every Python brings, and it follows the user's own index and proxy settings.
+$venv/bin/python -m pip install --quiet --disable-pip-version-check --no-input --require-hashes -r requirements/dev.txt
+# The build backend comes from the hash-checked set above, so building needs nothing else.
+$venv/bin/python -m pip install --quiet --disable-pip-version-check --no-input --no-deps --no-index --no-build-isolation --editable .
+
+printf '%s\n' "$key" >$stamp
+say "done"
