@@ -29,7 +29,7 @@ demo: env ## a real cluster, a Git repository and the daemon, with things to try
 
 test: env ## every test, real clusters and Git servers included
 	@$(BIN)/python -m tests.sandbox build
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not bench" $(ARGS)
+	@HYPOTHESIS_PROFILE=$${HYPOTHESIS_PROFILE:-full} $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not bench" $(ARGS)
 
 check: env lint types imports fast ## lint, format, types, architecture, fast tests: before each commit, under a minute
 

@@ -1,0 +1,19 @@
+"""What every test shares: Hypothesis profiles.
+
+`HYPOTHESIS_PROFILE=deep make fast ARGS="tests/property"` looks for longer than a commit can wait.
+"""
+
+import os
+
+from hypothesis import settings
+
+settings.register_profile("quick", max_examples=50, deadline=None)
+"""For `make check`: enough to catch what a change breaks outright. No deadline, because CI machines are uneven."""
+
+settings.register_profile("full", parent=settings.get_profile("quick"), max_examples=300, print_blob=True)
+"""For `make test`; a failure prints what reproduces it elsewhere."""
+
+settings.register_profile("deep", parent=settings.get_profile("full"), max_examples=20_000)
+"""For an evening."""
+
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
