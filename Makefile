@@ -37,7 +37,7 @@ bench: env ## the benchmarks, with a table of ratios
 	@$(BIN)/python -m tests.bench $(ARGS)
 
 docs: env ## build the documentation into site/ and check every link
-	@$(BIN)/mkdocs build --strict --quiet
+	@$(BIN)/mkdocs build --strict
 	@echo "documentation is in site/index.html"
 
 sandbox: env ## start a control plane alone and print its kubeconfig; CLUSTERS=2 for more

@@ -6,14 +6,16 @@ set -eu
 cd "$(dirname "$0")/.."
 
 venv=.venv
-stamp=$venv/.gitsyncd-env
+stamp=$venv/.gitsyncd-env        # what is installed: a digest of content, so a checkout or a touch reinstalls nothing
+origin=$venv/.gitsyncd-origin    # what it was made of and where: it works nowhere else
+key=$(cat requirements/dev.txt pyproject.toml scripts/env.sh | git hash-object --stdin)
 
-inputs() { # content, not times: a checkout or a touch must not reinstall
-    cat requirements/dev.txt pyproject.toml scripts/env.sh
-    printf '%s %s\n' "$PWD" "${PYTHON:-}"
+ours() { # without PYTHON any interpreter that was chosen before will do
+    [ -x $venv/bin/python ] && [ -f $origin ] || return 1
+    { read -r made_in && read -r made_with; } <$origin
+    [ "$made_in" = "$PWD" ] && [ "${PYTHON:-$made_with}" = "$made_with" ]
 }
-key=$(inputs | git hash-object --stdin)
-fresh() { [ -x $venv/bin/python ] && [ "$(cat $stamp 2>/dev/null)" = "$key" ]; }
+fresh() { ours && [ "$(cat $stamp 2>/dev/null)" = "$key" ]; }
 if fresh; then exit 0; fi
 
 say() { printf 'env: %s\n' "$*" >&2; }
@@ -44,12 +46,13 @@ if command -v flock >/dev/null 2>&1; then
     if fresh; then exit 0; fi
 fi
 
-python=$(find_python)
+if ours; then python=$made_with; else python=$(find_python); fi
 say "making $venv with $("$python" --version) ($python); the first time takes about a minute"
 rm -f $stamp
-if ! usable $venv/bin/python; then
+if ! { ours && usable $venv/bin/python; }; then
     rm -rf $venv
     "$python" -m venv $venv
+    printf '%s\n' "$PWD" "$python" >$origin
 fi
 
 # pip and not uv: it is what every Python brings, and it follows the user's own index and proxy settings.
