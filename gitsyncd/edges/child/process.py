@@ -1,0 +1,236 @@
+"""Starting, feeding, limiting and ending child processes, from the parent's side.
+
+A child gets a session and process group of its own, an empty environment plus what is named, limits, a deadline and a
+cap on what it may answer. However the call ends (answer, deadline, cancellation), the whole group is killed and the
+child is reaped before it returns, and a child dies with this process should that be killed. What its answer means is
+the caller's business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from enum import StrEnum
+from pathlib import Path
+
+from gitsyncd.model.errors import LocalError
+
+_STDERR_KEPT = 4096
+_LAST_WORDS_S = 5.0
+"""How long to hear out the streams of a dead child. Only a grandchild that left the group can keep them open."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one child may use up."""
+
+    memory_bytes: int
+    """Of address space, which is more than what is resident: an empty Python counts some 30 MiB."""
+    cpu_seconds: int
+    file_bytes: int = 0
+    """Of any one file that it writes; 0 for children that write none."""
+    open_files: int = 64
+    network: bool = False
+    """Whether it keeps the machine's network. Without: a namespace with no interface, where the system allows one."""
+
+
+class Ending(StrEnum):
+    """How a child came to its end."""
+
+    EXITED = "exited"
+    """By itself; `code` is its exit code."""
+    SIGNALLED = "signalled"
+    """By a signal that this module did not send: a crash, a limit of CPU time, the kernel short of memory."""
+    TIMED_OUT = "timed out"
+    OVERFLOWED = "overflowed"
+    """It answered more than the caller wanted to hold."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildResult:
+    """What came of a child. `stdout` is what it answered until then, whole only when it exited."""
+
+    ending: Ending
+    code: int
+    """Exit code, or the number of the signal."""
+    stdout: bytes = field(repr=False)
+    stderr_tail: bytes = field(repr=False)
+    """At most the last 4 KiB. It may quote whatever the child was given: never shown or logged as it is."""
+
+    @property
+    def succeeded(self) -> bool:
+        return self.ending is Ending.EXITED and self.code == 0
+
+    def __str__(self) -> str:
+        """For messages: `exit code 3`, `signal SIGSEGV`, `timed out`."""
+        if self.ending is Ending.EXITED:
+            return f"exit code {self.code}"
+        if self.ending is Ending.SIGNALLED:
+            with contextlib.suppress(ValueError):
+                return f"signal {signal.Signals(self.code).name}"
+            return f"signal {self.code}"
+        return self.ending.value
+
+
+def python_module(name: str, *args: str) -> tuple[str, ...]:
+    """The `argv` of a child that imports the module `name` of ours and calls its `main(list(args))`."""
+    return ("module", name, *args)
+
+
+async def run_child(
+    argv: Sequence[str],
+    *,
+    limits: Limits,
+    deadline: timedelta,
+    max_output: int,
+    stdin: bytes | Iterable[bytes] = b"",
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+) -> ChildResult:
+    """Run one child to its end. `argv` is `python_module(…)`, or an absolute program and its arguments.
+
+    `stdin` is taken piece by piece as the child reads it; `max_output` is in bytes. A child that dies, hangs or talks
+    too much is a result and no exception. Raises `LocalError` when no process can be started at all, and what `stdin`
+    raises.
+    """
+    loop = asyncio.get_running_loop()
+    work = list(argv) if argv[0] == "module" else ["exec", *argv]
+    command = [sys.executable, "-I", "-m", "gitsyncd.edges.child.launch", _spec(limits), *work]
+    try:
+        transport, child = await loop.subprocess_exec(
+            lambda: _Child(max_output), *command, env=dict(env or {}), cwd=cwd or "/", start_new_session=True
+        )
+    except OSError as error:
+        raise LocalError(
+            f"no child process can be started: {error.strerror}",
+            hint="Check the limits of processes, descriptors and memory of the agent's service.",
+        ) from error
+    alarm = loop.call_later(deadline.total_seconds(), child.end, Ending.TIMED_OUT)
+    feeding = asyncio.create_task(child.feed((stdin,) if isinstance(stdin, bytes) else stdin))
+    try:
+        await child.exited.wait()
+        child.kill()  # grandchildren, and with them the last holders of the streams
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(child.heard_out.wait(), _LAST_WORDS_S)
+    finally:
+        alarm.cancel()
+        feeding.cancel()
+        child.kill()
+        await _reaped(child)
+        transport.close()
+    if feeding.done() and not feeding.cancelled() and (failure := feeding.exception()):
+        raise failure
+    return child.result(transport.get_returncode() or 0)
+
+
+def _spec(limits: Limits) -> str:
+    return json.dumps(
+        {
+            "parent": os.getpid(),
+            "memory_bytes": limits.memory_bytes,
+            "cpu_seconds": limits.cpu_seconds,
+            "file_bytes": limits.file_bytes,
+            "open_files": limits.open_files,
+            "network": limits.network,
+        }
+    )
+
+
+async def _reaped(child: _Child) -> None:
+    """Wait until a killed child is gone. It takes no longer than the kernel needs; a cancellation must not skip it."""
+    cancelled: asyncio.CancelledError | None = None
+    while not child.exited.is_set():
+        try:
+            await child.exited.wait()
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled:
+        raise cancelled
+
+
+class _Child(asyncio.SubprocessProtocol):
+    """What asyncio tells about one child: what it said, when it may be told more, and when it is gone."""
+
+    def __init__(self, max_output: int) -> None:
+        self.exited = asyncio.Event()
+        self.heard_out = asyncio.Event()
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self._listening = True
+        self._open_streams = {1, 2}
+        self._room = max_output
+        self._stdout: list[bytes] = []
+        self._stderr = b""
+        self._ending: Ending | None = None
+        self._transport: asyncio.SubprocessTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.SubprocessTransport)
+        self._transport = transport
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        if fd == 2:
+            self._stderr = (self._stderr + data)[-_STDERR_KEPT:]
+        elif len(data) > self._room:
+            self._room = 0
+            self.end(Ending.OVERFLOWED)
+        else:
+            self._room -= len(data)
+            self._stdout.append(data)
+
+    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        if fd == 0:
+            # A child that stops listening is no error: how it ends says what happened.
+            self._listening = False
+            self._writable.set()
+        self._open_streams.discard(fd)
+        if not self._open_streams:
+            self.heard_out.set()
+
+    def process_exited(self) -> None:
+        self.exited.set()
+
+    def pause_writing(self) -> None:
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        self._writable.set()
+
+    async def feed(self, pieces: Iterable[bytes]) -> None:
+        """Write all input as the child takes it, then close its standard input."""
+        assert self._transport is not None
+        stdin = self._transport.get_pipe_transport(0)
+        assert isinstance(stdin, asyncio.WriteTransport)
+        try:
+            for piece in pieces:
+                await self._writable.wait()
+                if not self._listening:
+                    return
+                stdin.write(piece)
+        except BaseException:
+            self.kill()  # it would take half of its input for the whole, or wait for the rest
+            raise
+        stdin.close()
+
+    def end(self, ending: Ending) -> None:
+        """Kill it, for this reason. The first reason counts."""
+        if self._ending is None and not self.exited.is_set():
+            self._ending = ending
+        self.kill()
+
+    def kill(self) -> None:
+        """Every process of the child's group. None left is fine."""
+        assert self._transport is not None
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._transport.get_pid(), signal.SIGKILL)
+
+    def result(self, returncode: int) -> ChildResult:
+        ending = self._ending or (Ending.SIGNALLED if returncode < 0 else Ending.EXITED)
+        return ChildResult(ending=ending, code=abs(returncode), stdout=b"".join(self._stdout), stderr_tail=self._stderr)
