@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from tests.sandbox import binaries
 from tests.sandbox.processes import Process, ProcessEnded, end, free_ports, read_pid_files, spawn, tail
@@ -85,6 +85,11 @@ class ClusterOptions:
             return self.controllers
         return ("*",) if (self.nodes > 0 if self.controllers is None else self.controllers) else ()
 
+    @property
+    def gives_service_accounts(self) -> bool:
+        """Whether a new namespace gets its default service account, without which pods are refused in it."""
+        return bool({"*", "serviceaccount-controller"} & set(self.controller_names))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditEvent:
@@ -135,7 +140,7 @@ class Cluster:
         self._admin = self.directory / "admin.kubeconfig"
         self._tls: ssl.SSLContext | None = None
 
-    def __enter__(self) -> "Cluster":
+    def __enter__(self) -> Self:
         self.start()
         return self
 
@@ -239,7 +244,7 @@ class Cluster:
     def create_namespace(self, name: str) -> None:
         """Create a namespace; with controllers, wait until pods can be made in it."""
         self.request("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
-        if "*" in self.options.controller_names:
+        if self.options.gives_service_accounts:
             self.wait_for(
                 lambda: self._exists(f"/api/v1/namespaces/{name}/serviceaccounts/default"),
                 f"the default service account of namespace {name}",
@@ -369,7 +374,7 @@ class Cluster:
                 self._start_controllers()
             if self.options.nodes:
                 self._start_nodes()
-            if "*" in self.options.controller_names:
+            if self.options.gives_service_accounts:
                 self.wait_for(
                     lambda: self._exists("/api/v1/namespaces/default/serviceaccounts/default"),
                     "the default service account",
@@ -380,10 +385,20 @@ class Cluster:
             raise
 
     def stop(self, *, grace_seconds: float = 0) -> None:
-        """End everything, at once unless a grace is given. The folder stays."""
+        """End everything, at once unless a grace is given. The folder stays, for a look at its logs."""
         # What writes goes first, what is written to last.
         processes = [self._processes.pop(name) for name in reversed(list(self._processes))]
         end(processes, grace_seconds=grace_seconds)
+
+    def remove(self) -> None:
+        """Remove the folder of a cluster that has ended, keys and data included, and only what the sandbox puts there."""
+        for folder in ("etcd", "logs", "pids", "pki", ".kube"):
+            shutil.rmtree(self.directory / folder, ignore_errors=True)
+        for pattern in ("*.kubeconfig", "tokens.csv", "audit.log", "audit-policy.json"):
+            for path in self.directory.glob(pattern):
+                path.unlink()
+        with contextlib.suppress(OSError):
+            self.directory.rmdir()
 
     def _prepare(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -468,8 +483,8 @@ class Cluster:
             f"--service-account-signing-key-file={service_accounts}.key",
             "--service-cluster-ip-range=10.0.0.0/16",
             "--allow-privileged",
-            # Without a controller manager no namespace gets its default service account, and pods would be refused.
-            *([] if self.options.controller_names else ["--disable-admission-plugins=ServiceAccount"]),
+            # So that pods can be made in a cluster without controllers too.
+            *([] if self.options.gives_service_accounts else ["--disable-admission-plugins=ServiceAccount"]),
         ]
         if self.options.audit:
             flags += [

@@ -5,6 +5,7 @@ import shutil
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Self
 
 from tests.sandbox import binaries
 from tests.sandbox.cluster import Cluster, ClusterOptions
@@ -44,7 +45,7 @@ class Sandbox:
             Cluster(self.directory / name, name=name, options=options, tethered=tethered) for name in names
         ]
 
-    def __enter__(self) -> "Sandbox":
+    def __enter__(self) -> Self:
         self.start()
         return self
 
