@@ -1,4 +1,1 @@
-"""What to do: pure functions from values to values.
-
-Imports model only; no clock, no I/O, no logging, no await.
-"""
+"""What to do: pure functions from values to values. No clock, no I/O, no logging, no await; imports model only."""

@@ -1,0 +1,116 @@
+"""How the inventory follows a turn. Two rules make it safe:
+
+1. `intend`: before the first write the record already names everything that the turn may create or take over.
+2. `settle`: an entry leaves the record only on a confirmed delete, a confirmed absence, or a release.
+
+Without the first a crash leaves an orphan that nobody ever prunes; without the second a delete that a finalizer holds,
+or that admission refuses, is forgotten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from gitsyncd.model.errors import GitsyncdError
+from gitsyncd.model.ids import ObjectId
+from gitsyncd.model.inventory import Entry, EntryState, Inventory
+from gitsyncd.model.observed import Observed
+from gitsyncd.model.plan import Change, Operation, Plan
+
+_WRITES_AHEAD = frozenset({Operation.CREATE, Operation.ADOPT, Operation.RECREATE})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of one change. Exactly one of the three: an error, an object as it is now, or confirmed absence."""
+
+    change: Change
+    error: GitsyncdError | None = None
+    observed: Observed | None = None
+    """The live object in the server's answer to our write; still there after a delete that finalizers hold."""
+    skipped: bool = False
+    """Not carried out: drift only reported, or the turn ended early."""
+    fields: tuple[str, ...] = ()
+    """Paths that the write changed back, for `drift reverted`."""
+    took_s: float = 0.0
+
+
+def intend(inventory: Inventory, plan: Plan, *, commit: str, cluster_uid: str) -> Inventory:
+    """The inventory to be written before the first write of this plan. The same object when nothing has to be."""
+    entries = dict(inventory.entries)
+    for change in plan.changes:
+        if change.operation not in _WRITES_AHEAD or change.report_only or change.manifest is None:
+            continue
+        known = entries.get(change.id)
+        if known is None:
+            entries[change.id] = _pending(change)
+        elif known.uid and (change.observed is None or change.observed.uid != known.uid):
+            # The object that we recorded is gone. Whatever this turn creates has another UID, and must be found by
+            # its marks after a crash.
+            entries[change.id] = replace(known, state=EntryState.PENDING, uid="")
+    if entries == inventory.entries and inventory.commit == commit and inventory.cluster_uid == cluster_uid:
+        return inventory
+    return replace(inventory, entries=entries, commit=commit, cluster_uid=cluster_uid)
+
+
+def settle(inventory: Inventory, plan: Plan, outcomes: Iterable[Outcome], *, commit: str) -> Inventory:
+    """The inventory after the outcomes are known. The same object when it already says so."""
+    entries = dict(inventory.entries)
+    entries.update(plan.recorded)
+    for outcome in outcomes:
+        _settle_one(entries, outcome, commit)
+    if entries == inventory.entries:
+        return inventory
+    return replace(inventory, entries=entries)
+
+
+def rebuilt(target: str, marked: Mapping[ObjectId, tuple[str, Observed]], *, cluster_uid: str) -> Inventory:
+    """An inventory from the marks on live objects (id → served version, object), for one that was lost.
+
+    It is not trusted: a turn that starts from it prunes nothing. Everything in it is pending, so that Git's
+    objects are applied once more and confirmed.
+    """
+    entries = {
+        object_id: Entry(api_version=version, state=EntryState.PENDING, uid=observed.uid)
+        for object_id, (version, observed) in marked.items()
+    }
+    return Inventory(target=target, entries=entries, cluster_uid=cluster_uid, trusted=False)
+
+
+def _pending(change: Change) -> Entry:
+    assert change.manifest is not None
+    return Entry(
+        api_version=change.manifest.api_version, state=EntryState.PENDING,
+        path=change.manifest.origin.file, prune=change.manifest.controls.prune,
+    )  # fmt: skip
+
+
+def _settle_one(entries: dict[ObjectId, Entry], outcome: Outcome, commit: str) -> None:
+    change = outcome.change
+    if outcome.skipped or outcome.error is not None or change.operation is Operation.BLOCK:
+        return
+    if change.operation is Operation.RELEASE:
+        entries.pop(change.id, None)
+    elif change.operation is Operation.PRUNE:
+        if outcome.observed is None:
+            entries.pop(change.id, None)
+        elif change.id in entries:
+            entries[change.id] = replace(entries[change.id], state=EntryState.DELETING)
+    elif outcome.observed is not None and change.manifest is not None:
+        entries[change.id] = live_entry(change, outcome.observed, commit)
+
+
+def live_entry(change: Change, observed: Observed, commit: str) -> Entry:
+    """The record of an object that the server has just confirmed."""
+    manifest = change.manifest
+    assert manifest is not None
+    for_git = change.operation is not Operation.REVERT and not (
+        change.drift and change.entry and change.entry.digest == manifest.digest
+    )
+    return Entry(
+        api_version=manifest.api_version, state=EntryState.LIVE, uid=observed.uid, digest=manifest.digest,
+        entry_hash=observed.entry_hash, projection_hash=observed.projection_hash,
+        commit=commit if for_git or change.entry is None else change.entry.commit,
+        path=manifest.origin.file, prune=manifest.controls.prune,
+    )  # fmt: skip

@@ -1,0 +1,407 @@
+"""What a turn would do: one pure function over what Git wants, what is recorded and what is live.
+
+The decision table `TABLE` is the whole of it: its rows are tried from the top, the first that matches decides. A row
+either names its operation or hands the pair over to one small function that looks at the two sides more closely. The
+printed reference and the tests walk the same table.
+
+Belongs here: what is done with which object and why. Does not belong here: how many deletes are too many (`guard`), in
+what order things are done (`order`), and carrying anything out (engine).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from enum import Enum, StrEnum
+
+from gitsyncd.core.order import stage
+from gitsyncd.model.ids import ObjectId
+from gitsyncd.model.inventory import Entry, EntryState, Inventory
+from gitsyncd.model.manifest import Apply, Desired, Manifest
+from gitsyncd.model.observed import Addition, Observed, Writer
+from gitsyncd.model.plan import Change, DriftKind, Operation, Plan
+from gitsyncd.model.target import Adopt, DriftAction, ForeignFields, Policy
+
+NAMESPACE = ("", "Namespace")
+PROTECTED_NAMESPACES = frozenset({"default", "kube-system", "kube-public", "kube-node-lease"})
+
+
+class Owner(StrEnum):
+    """Whose object a live one is, by its marks and our record."""
+
+    US = "us"
+    NOBODY = "nobody"
+    OTHER = "another target or agent"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """Everything that one plan looks at. Nothing else is known to it."""
+
+    target: str
+    """The target's name, without the cluster."""
+    target_id: str
+    agent: str
+    revision: str
+    """As shown: `main@sha1:<hex>`."""
+    commit: str
+    desired: Desired
+    inventory: Inventory
+    observed: Mapping[ObjectId, Observed]
+    """Live objects. An id that is absent here was looked for and is not there."""
+    policy: Policy = Policy()
+    agent_namespace: str = "gitsyncd"
+    claims: Mapping[ObjectId, str] = field(default_factory=dict)
+    """What other targets of this agent want on this cluster, and their names."""
+    claims_complete: bool = True
+    """False while some other target of this cluster could not say what it wants: then nothing is pruned."""
+    calm: Collection[ObjectId] = frozenset()
+    """Objects in a fight whose drift is left alone for now."""
+    scope: Collection[ObjectId] | None = None
+    """Look at these only. None means everything, and only then is anything pruned."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One object and all that is known of it."""
+
+    id: ObjectId
+    manifest: Manifest | None
+    entry: Entry | None
+    observed: Observed | None
+    owner: Owner | None
+    """None when nothing is live."""
+    owned_by: str = ""
+
+
+class Fact(Enum):
+    """A cell of the decision table. `ANY` matches both."""
+
+    YES = "yes"
+    NO = "no"
+    ANY = "any"
+
+    def holds(self, value: bool) -> bool:
+        return self is Fact.ANY or (self is Fact.YES) is value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One row: what it matches, and what follows."""
+
+    git: Fact
+    recorded: Fact
+    live: Fact
+    owner: frozenset[Owner] = frozenset(Owner)
+    operation: str
+    """As the reference prints it; what `decide` may answer."""
+    reason: str
+    decide: Callable[[Case, Scene], Change | None]
+
+    def matches(self, case: Case) -> bool:
+        return (
+            self.git.holds(case.manifest is not None)
+            and self.recorded.holds(case.entry is not None)
+            and self.live.holds(case.observed is not None)
+            and (case.owner is None or case.owner in self.owner)
+        )
+
+
+def plan(scene: Scene) -> Plan:
+    """The changes that make the cluster what Git says, in order, before any guard has looked at the deletes."""
+    wanted = {**scene.desired.manifests, **scene.desired.unknown}
+    ids: Iterable[ObjectId] = wanted.keys() | scene.inventory.entries.keys() if scene.scope is None else scene.scope
+    changes: list[Change] = []
+    recorded: dict[ObjectId, Entry] = {}
+    foreign: list[tuple[ObjectId, Addition]] = []
+    keep = 0
+    for object_id in ids:
+        manifest, entry, observed = (
+            wanted.get(object_id),
+            scene.inventory.entries.get(object_id),
+            scene.observed.get(object_id),
+        )
+        if (
+            manifest is not None
+            and entry is not None
+            and observed is not None
+            and _untouched(manifest, entry, observed)
+        ):
+            keep += 1
+            continue
+        case = _case(object_id, manifest, entry, observed, scene)
+        change = _decide(case, scene)
+        if change is not None:
+            changes.append(change)
+        elif manifest is not None and observed is not None:
+            keep += 1
+        if manifest is None and entry is not None and observed is not None and observed.deleting and change is None:
+            recorded[object_id] = replace(entry, state=EntryState.DELETING)
+        if case.owner is Owner.US and observed is not None and manifest is not None:
+            foreign += [(object_id, addition) for addition in observed.additions if _told(addition, scene.policy)]
+    changes.sort(key=_position)
+    ordered = tuple(changes)
+    return Plan(
+        target=scene.target_id, revision=scene.revision, changes=ordered, keep=keep, recorded=recorded,
+        foreign=tuple(foreign), digest=digest(scene.target_id, scene.commit, ordered),
+    )  # fmt: skip
+
+
+def digest(target: str, commit: str, changes: Iterable[Change]) -> str:
+    """What an approval names: target, commit and the exact deletes; all changes where nothing is deleted.
+
+    Creates and updates go on while deletes wait for approval, so a digest over everything would be out of date before
+    anybody could approve it.
+    """
+    listed = tuple(changes)
+    prunes = [change for change in listed if change.operation is Operation.PRUNE]
+    lines = [target, commit] + sorted(
+        f"{change.operation} {change.id} {change.observed.uid if change.observed and prunes else ''}"
+        f" {change.manifest.digest if change.manifest else ''}"
+        for change in prunes or listed
+    )
+    return hashlib.blake2b("\n".join(lines).encode(), digest_size=16).hexdigest()
+
+
+def owner(observed: Observed, entry: Entry | None, target: str, agent: str) -> tuple[Owner, str]:
+    """Whose live object this is, and the other owner's name where it is somebody else's.
+
+    A mark that names another object is a copy and proves nothing. Without any mark an object is still ours when it is
+    the very one that we recorded: somebody took the label off, which is drift and not a change of owner.
+    """
+    mark = observed.mark
+    if mark is not None and mark.describes_itself:
+        if mark.agent != agent:
+            return Owner.OTHER, f"agent {mark.agent}"
+        return (Owner.US, "") if mark.target == target else (Owner.OTHER, f"target {mark.target}")
+    if entry is not None and entry.uid == observed.uid and observed.entry_hash:
+        return Owner.US, ""
+    return Owner.NOBODY, ""
+
+
+def drift(entry: Entry, observed: Observed, policy: Policy) -> DriftKind | None:
+    """How the live object moved away from what we last saw in answer to our own apply; None when it did not."""
+    if observed.projection_hash != entry.projection_hash:
+        return DriftKind.CHANGED
+    if any(_removed(addition, policy) for addition in observed.additions):
+        return DriftKind.ADDED
+    return DriftKind.OWNERSHIP if observed.entry_hash != entry.entry_hash else None
+
+
+def _untouched(manifest: Manifest, entry: Entry, observed: Observed) -> bool:
+    """The short way for nearly every object of nearly every turn: the same in Git, the same on the cluster."""
+    return (
+        entry.digest == manifest.digest
+        and entry.state is EntryState.LIVE
+        and entry.uid == observed.uid
+        and entry.projection_hash == observed.projection_hash
+        and entry.entry_hash == observed.entry_hash
+        and not observed.additions
+        and not observed.deleting
+        and observed.mark is not None
+    )
+
+
+def _case(
+    object_id: ObjectId, manifest: Manifest | None, entry: Entry | None, observed: Observed | None, scene: Scene
+) -> Case:
+    whose, name = (None, "") if observed is None else owner(observed, entry, scene.target, scene.agent)
+    return Case(id=object_id, manifest=manifest, entry=entry, observed=observed, owner=whose, owned_by=name)
+
+
+def _decide(case: Case, scene: Scene) -> Change | None:
+    row = next(row for row in TABLE if row.matches(case))
+    return row.decide(case, scene)
+
+
+def _change(
+    case: Case, operation: Operation, reason: str, kind: DriftKind | None = None, *, report: bool = False
+) -> Change:
+    wave = case.manifest.controls.wave if case.manifest else 0
+    return Change(
+        id=case.id, operation=operation, reason=reason, drift=kind, manifest=case.manifest, entry=case.entry,
+        observed=case.observed, stage=stage(case.id, wave), report_only=report,
+    )  # fmt: skip
+
+
+def _position(change: Change) -> tuple[bool, tuple[int, int], ObjectId]:
+    """Applies in the order of their stages, then deletes in the reverse order."""
+    last = change.operation in {Operation.PRUNE, Operation.RELEASE}
+    wave, rank = change.stage
+    return last, (-wave, -rank) if last else change.stage, change.id
+
+
+def _create(case: Case, scene: Scene) -> Change | None:
+    assert case.manifest is not None
+    if _left_alone(case.manifest):
+        return None
+    elsewhere = scene.claims.get(case.id)
+    if elsewhere and case.entry is None:
+        return _change(case, Operation.BLOCK, f"wanted by target {elsewhere}, too")
+    gone = case.entry is not None and case.entry.state is not EntryState.PENDING
+    if not gone:
+        return _change(case, Operation.CREATE, "new in revision")
+    if case.manifest.digest != case.entry.digest if case.entry else False:
+        return _change(case, Operation.CREATE, "changed in revision and deleted on the cluster", DriftKind.DELETED)
+    if case.id in scene.calm:
+        return None
+    report = scene.policy.drift is DriftAction.REPORT
+    return _change(case, Operation.CREATE, "drift: deleted on the cluster", DriftKind.DELETED, report=report)
+
+
+def _compare(case: Case, scene: Scene) -> Change | None:
+    """Ours, and live: keep, update or revert. Did Git move, did the cluster move?"""
+    manifest, entry, observed = case.manifest, case.entry, case.observed
+    assert manifest is not None and observed is not None
+    if _left_alone(manifest) or observed.reconcile_disabled:
+        return None
+    if manifest.controls.apply is Apply.IF_NOT_PRESENT and entry is not None and entry.state is EntryState.LIVE:
+        return None
+    if observed.deleting:
+        return _change(case, Operation.BLOCK, "being deleted on the cluster: created again when it is gone")
+    if entry is None or entry.state is EntryState.PENDING:
+        return _change(case, Operation.UPDATE, "not confirmed by an earlier turn")
+    if entry.uid != observed.uid:
+        return _change(case, Operation.UPDATE, "deleted and created again on the cluster", DriftKind.CHANGED)
+    moved = drift(entry, observed, scene.policy)
+    if moved is None and observed.mark is None:
+        moved = DriftKind.CHANGED
+    if manifest.digest != entry.digest or entry.state is EntryState.DELETING:
+        reason = "changed in revision" if moved is None else "changed in revision and on the cluster"
+        return _change(case, Operation.UPDATE, reason, moved)
+    if moved is None or case.id in scene.calm:
+        return None
+    report = scene.policy.drift is DriftAction.REPORT
+    return _change(case, Operation.REVERT, f"drift: {_DRIFT_WORDS[moved]}", moved, report=report)
+
+
+_DRIFT_WORDS = {
+    DriftKind.CHANGED: "changed on the cluster",
+    DriftKind.ADDED: "fields added on the cluster",
+    DriftKind.OWNERSHIP: "ownership of fields lost on the cluster",
+    DriftKind.DELETED: "deleted on the cluster",
+}
+
+
+def _adopt(case: Case, scene: Scene) -> Change | None:
+    manifest = case.manifest
+    assert manifest is not None and case.observed is not None
+    if _left_alone(manifest) or manifest.controls.apply is Apply.IF_NOT_PRESENT or case.observed.reconcile_disabled:
+        return None
+    if case.observed.deleting:
+        return _change(case, Operation.BLOCK, "being deleted on the cluster: created again when it is gone")
+    if scene.policy.adopt is Adopt.NEVER and case.entry is None:
+        return _change(case, Operation.BLOCK, "exists already, and `adopt: never` leaves it to whoever made it")
+    return _change(case, Operation.ADOPT, "exists already")
+
+
+def _contested(case: Case, scene: Scene) -> Change | None:
+    """Marked by somebody else. A target of our own that no longer wants it hands it over; nobody else does."""
+    manifest, observed = case.manifest, case.observed
+    assert manifest is not None and observed is not None
+    if _left_alone(manifest):
+        return None
+    mark = observed.mark
+    ours = mark is not None and mark.agent == scene.agent
+    if ours and mark is not None and scene.claims_complete and scene.claims.get(case.id) != mark.target:
+        return _change(case, Operation.ADOPT, f"handed over by target {mark.target}")
+    if scene.policy.adopt is Adopt.ALWAYS and not ours:
+        return _change(case, Operation.ADOPT, f"taken over from {case.owned_by}: `adopt: always`")
+    return _change(case, Operation.BLOCK, f"owned by {case.owned_by}")
+
+
+def _prune(case: Case, scene: Scene) -> Change | None:
+    entry, observed = case.entry, case.observed
+    assert entry is not None and observed is not None
+    if scene.scope is not None:
+        return None
+    kept = _why_kept(case, scene)
+    if kept:
+        return _change(case, Operation.RELEASE, kept)
+    if observed.deleting or not scene.claims_complete or not scene.inventory.trusted:
+        return None
+    if (case.id.group, case.id.kind) == NAMESPACE and _still_wanted_in(case.id.name, scene):
+        return _change(case, Operation.BLOCK, "removed in revision, but Git still wants objects in this namespace")
+    return _change(case, Operation.PRUNE, "removed in revision")
+
+
+def _why_kept(case: Case, scene: Scene) -> str:
+    """The reason for which a live object that Git no longer names is forgotten and not deleted; empty when there is none."""
+    entry, observed, object_id = case.entry, case.observed, case.id
+    assert entry is not None and observed is not None
+    if object_id in scene.claims:
+        return f"handed over to target {scene.claims[object_id]}"
+    if entry.uid and entry.uid != observed.uid:
+        return "another object of that name took its place on the cluster"
+    if observed.controlled:
+        return "controlled by another object on the cluster"
+    if _protected(object_id, scene):
+        return "never deleted by gitsyncd"
+    if not scene.policy.prune.enabled:
+        return "removed in revision, and pruning is off for this target"
+    if observed.prune_disabled or not entry.prune:
+        return "removed in revision, and annotated not to be pruned"
+    return "removed in revision, and annotated not to be reconciled" if observed.reconcile_disabled else ""
+
+
+def _protected(object_id: ObjectId, scene: Scene) -> bool:
+    if (object_id.group, object_id.kind) == NAMESPACE:
+        return object_id.name in PROTECTED_NAMESPACES or object_id.name == scene.agent_namespace
+    return object_id.namespace == scene.agent_namespace and object_id.name.startswith("gitsyncd.")
+
+
+def _still_wanted_in(namespace: str, scene: Scene) -> bool:
+    own = (manifest_id.namespace for manifest_id in scene.desired.manifests)
+    others = (claimed.namespace for claimed in scene.claims)
+    return namespace in own or namespace in others
+
+
+def _release_foreign(case: Case, scene: Scene) -> Change | None:
+    if scene.scope is not None:
+        return None
+    return _change(case, Operation.RELEASE, "ownership changed on the cluster")
+
+
+def _release_gone(case: Case, scene: Scene) -> Change | None:
+    if scene.scope is not None:
+        return None
+    deleting = case.entry is not None and case.entry.state is EntryState.DELETING
+    return _change(case, Operation.RELEASE, "deleted at last" if deleting else "gone already")
+
+
+def _not_ours(case: Case, scene: Scene) -> Change | None:  # noqa: ARG001 - the shape of every decision
+    return None
+
+
+def _left_alone(manifest: Manifest) -> bool:
+    return not manifest.controls.reconcile or manifest.controls.apply is Apply.IGNORE
+
+
+def _removed(addition: Addition, policy: Policy) -> bool:
+    """Whether policy has these added fields removed again."""
+    if policy.foreign_fields is ForeignFields.REVERT_INTERACTIVE:
+        return addition.writer in {Writer.PERSON, Writer.DELIVERY}
+    return policy.foreign_fields is ForeignFields.REVERT_ALL and addition.writer is not Writer.CONTROLLER
+
+
+def _told(addition: Addition, policy: Policy) -> bool:
+    """Whether a person should hear of added fields that stay."""
+    if policy.foreign_fields is ForeignFields.IGNORE or addition.writer is Writer.CONTROLLER:
+        return False
+    return not _removed(addition, policy)
+
+
+_US, _NOBODY, _OTHER = frozenset({Owner.US}), frozenset({Owner.NOBODY}), frozenset({Owner.OTHER})
+_YES, _NO, _ANY = Fact.YES, Fact.NO, Fact.ANY
+TABLE: tuple[Row, ...] = (
+    Row(git=_YES, recorded=_NO, live=_NO, operation="create", reason="new in revision", decide=_create),
+    Row(git=_YES, recorded=_YES, live=_NO, operation="create", reason="drift: deleted on the cluster", decide=_create),
+    Row(git=_YES, recorded=_ANY, live=_YES, owner=_US, operation="keep, or update", reason="nothing / revision / drift / both", decide=_compare),
+    Row(git=_YES, recorded=_ANY, live=_YES, owner=_NOBODY, operation="adopt, or block by policy", reason="exists already", decide=_adopt),
+    Row(git=_YES, recorded=_ANY, live=_YES, owner=_OTHER, operation="block", reason="owned by …", decide=_contested),
+    Row(git=_NO, recorded=_YES, live=_YES, owner=_US, operation="prune, or orphan by policy", reason="removed in revision", decide=_prune),
+    Row(git=_NO, recorded=_YES, live=_YES, owner=_NOBODY | _OTHER, operation="release: forget, never delete", reason="ownership changed on the cluster", decide=_release_foreign),
+    Row(git=_NO, recorded=_YES, live=_NO, operation="release", reason="gone already", decide=_release_gone),
+    Row(git=_NO, recorded=_NO, live=_ANY, operation="not in any plan", reason="not ours", decide=_not_ours),
+)  # fmt: skip

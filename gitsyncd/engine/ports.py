@@ -1,0 +1,165 @@
+"""What the loops need from the outside world, as protocols. Edges satisfy them by shape and never import this module.
+
+Every method either answers within a deadline of its own or raises a `GitsyncdError`; none retries for longer than
+some seconds, since patience between turns is the engine's. All of them may be cancelled at any await.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+
+from gitsyncd.model.ids import ObjectId, ObjectType, ResourceType
+from gitsyncd.model.inventory import Inventory
+from gitsyncd.model.manifest import Document
+from gitsyncd.model.source import Repository, Revision, Snapshot
+
+Json = Mapping[str, Any]
+
+
+class Clock(Protocol):
+    """Time, and the only randomness that the engine uses."""
+
+    def now(self) -> datetime:
+        """Aware, in UTC. For records only: waits use the monotonic clock."""
+
+    def monotonic(self) -> float:
+        """Seconds."""
+
+    def jitter(self) -> float:
+        """In [0, 1)."""
+
+
+class Log(Protocol):
+    """A structured log: a constant phrase and facts as keys."""
+
+    def debug(self, event: str, **facts: Any) -> None: ...
+    def info(self, event: str, **facts: Any) -> None: ...
+    def warning(self, event: str, **facts: Any) -> None: ...
+    def error(self, event: str, **facts: Any) -> None: ...
+
+
+class Store(Protocol):
+    """A few facts on local disk. All of them can be lost: then the cluster's own record decides."""
+
+    def load(self, name: str) -> Json:
+        """Empty when nothing usable is stored under that name."""
+
+    def save(self, name: str, value: Json) -> None:
+        """Atomic and durable. Raises `LocalError`."""
+
+
+class Mirror(Protocol):
+    """The local mirror of one repository: a bare object store that only ever grows, or is thrown away and cloned afresh."""
+
+    async def update(self, branches: Sequence[str]) -> Mapping[str, str | None]:
+        """Ask the remote once for these branches and fetch what is missing. Branch to commit; None for a branch that is gone.
+
+        An empty repository answers None for every branch. Raises `SourceError`. A call that raises changes nothing.
+        """
+
+    async def revision(self, source: str, branch: str, commit: str) -> Revision:
+        """The facts of a commit that the mirror holds. Raises `RevisionNotFound`."""
+
+    async def descends(self, commit: str, ancestor: str) -> bool:
+        """Whether `ancestor` is reachable from `commit` (or is it). False when the mirror does not know `ancestor`."""
+
+    async def tree_id(self, commit: str, path: str) -> str:
+        """Identity of the files below `path`: equal ids, equal files. Raises `RevisionNotFound` for a missing path."""
+
+    async def snapshot(self, commit: str, path: str) -> Snapshot:
+        """All regular files below `path`, read and verified. Raises `RevisionNotFound`, `SourceTooLarge`, `MirrorDamaged`, `ManifestInvalid`."""
+
+
+class Renderer(Protocol):
+    """Files to documents. Works in a child process that may die of what it reads."""
+
+    async def render(self, snapshot: Snapshot) -> tuple[Document, ...]:
+        """In the order of the files' names. Raises `RenderError`, whole: never a part of a tree."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterIdentity:
+    """Who answers: UID of the namespace `kube-system`, and the server's version."""
+
+    uid: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """Objects of one kind, decoded, and the resourceVersion from which a watch sees everything after them."""
+
+    items: tuple[Json, ...]
+    resource_version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchEvent:
+    """One hint. `kind` is `ADDED`, `MODIFIED`, `DELETED` or `BOOKMARK`. `object` is the raw JSON, decoded only when wanted."""
+
+    kind: str
+    namespace: str
+    name: str
+    uid: str
+    resource_version: str
+    object: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApplyOptions:
+    """How one server-side apply is sent."""
+
+    force: bool = True
+    dry_run: bool = False
+    resource_version: str = ""
+    """When given, the server answers `Changed` if the object has moved on."""
+
+
+class ClusterApi(Protocol):
+    """One API server. Requests share one limiter; watches have connections of their own."""
+
+    async def identity(self) -> ClusterIdentity: ...
+
+    async def discover(self) -> Mapping[ObjectType, ResourceType]:
+        """Every kind at every served version that can be got and listed; aggregated discovery. Kinds of a group whose API is down are absent."""
+
+    async def read(self, resource: ResourceType, object_id: ObjectId) -> Json | None:
+        """None only when the server said 404."""
+
+    async def list(self, resource: ResourceType, *, selector: str = "", namespace: str = "") -> Listing:
+        """Whole or not at all: a page that fails fails the list."""
+
+    async def list_metadata(self, resource: ResourceType, *, namespace: str = "") -> Listing:
+        """As `list`, with `apiVersion`, `kind` and `metadata` only (PartialObjectMetadata), managedFields left out."""
+
+    def watch(self, resource: ResourceType, *, selector: str, resource_version: str, namespace: str = "") -> AsyncIterator[WatchEvent]:
+        """Until the server ends it (returns). Raises `Expired` on 410, `ClusterUnreachable` when nothing was heard for 60 s."""
+
+    async def apply(self, resource: ResourceType, object_id: ObjectId, body: bytes, options: ApplyOptions) -> Json:
+        """Server-side apply with `fieldValidation=Strict`; the server's answer, whole."""
+
+    async def patch_managed_fields(self, resource: ResourceType, object_id: ObjectId, managed_fields: Sequence[Json], resource_version: str, annotations: Mapping[str, None]) -> Json:
+        """A merge patch of `metadata.managedFields` bound to `resource_version`, and of annotations to remove. Raises `Changed`."""
+
+    async def delete(self, resource: ResourceType, object_id: ObjectId, *, uid: str, resource_version: str = "") -> bool:
+        """Background propagation, bound to `uid`. True when the object is gone, False when finalizers still hold it. Raises `Changed` on another UID."""
+
+    async def load_inventories(self) -> Mapping[str, Inventory]:
+        """Every inventory of this agent, by target name (without cluster). Raises `StateError` for one that cannot be read."""
+
+    async def save_inventory(self, target: str, inventory: Inventory) -> Inventory:
+        """Write what differs from the last load or save, shard by shard with compare-and-swap; the inventory with its new serial.
+
+        Raises `Changed` when somebody else wrote, and then nothing more may be written before a fresh load.
+        """
+
+    async def drop_inventory(self, target: str) -> None:
+        """Remove all shards of a target that owns nothing any more."""
+
+    async def digest_key(self) -> bytes:
+        """The key for digests of Secrets, from the Secret `gitsyncd.<agent>.key`, created when missing."""
+
+    async def close(self) -> None: ...

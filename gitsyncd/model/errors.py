@@ -1,0 +1,247 @@
+"""Every failure that gitsyncd foresees, as one tree sorted by who has to do something about it.
+
+    GitsyncdError
+      ConfigError             fix-config    the agent file; start refused, or the old configuration kept
+      SourceError
+        SourceUnreachable     wait
+        SourceDenied          fix-config
+        RevisionNotFound      fix-config
+        RevisionNotTrusted    approve       rewritten history
+        SourceTooLarge        fix-repo      a cap on what a repository may hold
+        MirrorDamaged         wait          quarantined and cloned afresh at the next look
+      RenderError             fix-repo      not retried before the next revision
+        ManifestInvalid       fix-repo      file and line
+        RendererFailed        fix-repo      the child that reads manifests died or ran out of memory
+        RendererTimedOut      wait
+      PlanRefused             approve       a guard stopped it
+      ClusterError
+        ClusterUnreachable    wait
+        Throttled             wait          carries the server's delay
+        ClusterDenied         fix-cluster   credentials or RBAC
+        ClusterReplaced       approve       another cluster answers at this address
+        KindUnknown           fix-repo      no such kind on this server
+        NotFound              wait          the object (or its namespace) is not there
+        Rejected              fix-repo      validation or admission
+          Immutable           fix-repo      a field that cannot change on a live object
+        AdmissionUnavailable  fix-cluster   a webhook did not answer
+        Conflict              approve       another manager owns the field
+        Changed               wait          somebody else wrote in between: look again
+        Expired               wait          the server forgot this resourceVersion (410)
+      StateError              fix-cluster   inventory unreadable, or written by another instance
+      LocalError              fix-config    disk full, no permission, no such directory on the agent's machine
+      UsageError              fix-config    a command line that cannot be carried out
+
+`remedy` is the one attribute that code branches on: retry, log level, colour, exit code. Anything that is not a
+`GitsyncdError` is a bug. Outside exceptions are translated at the edge where they arise and nowhere else.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import ClassVar
+
+
+class Remedy(StrEnum):
+    """Who has to do something. The values are those of the log key `remedy`."""
+
+    WAIT = "wait"
+    FIX_REPO = "fix-repo"
+    FIX_CONFIG = "fix-config"
+    FIX_CLUSTER = "fix-cluster"
+    APPROVE = "approve"
+
+
+class GitsyncdError(Exception):
+    """What was attempted, on what, and what the reader can do. `message` and `hint` never hold a secret."""
+
+    remedy: ClassVar[Remedy] = Remedy.WAIT
+    default_hint: ClassVar[str] = ""
+
+    def __init__(self, message: str, *, subject: str = "", hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.subject = subject
+        """The target, source, object or `file:line` that this is about; empty when the message says it."""
+        self.hint = hint or self.default_hint
+
+    def __str__(self) -> str:
+        return f"{self.subject}: {self.message}" if self.subject else self.message
+
+
+class ConfigError(GitsyncdError):
+    """The agent file, or a file that it names, cannot be used."""
+
+    remedy = Remedy.FIX_CONFIG
+
+
+class SourceError(GitsyncdError):
+    """A Git repository could not give what was asked of it."""
+
+
+class SourceUnreachable(SourceError):
+    """No usable answer within the time limit."""
+
+    default_hint = "Nothing to do if the server comes back by itself; otherwise check `url` and the network."
+
+
+class SourceDenied(SourceError):
+    """The server refuses these credentials, or its certificate is not trusted."""
+
+    remedy = Remedy.FIX_CONFIG
+    default_hint = "Check `auth` and `tls.ca_file` of this source."
+
+
+class RevisionNotFound(SourceError):
+    """The ref, the path or the commit does not exist."""
+
+    remedy = Remedy.FIX_CONFIG
+
+
+class RevisionNotTrusted(SourceError):
+    """A head that may not be applied: it does not descend from the admitted commit."""
+
+    remedy = Remedy.APPROVE
+
+
+class SourceTooLarge(SourceError):
+    """A pack, an object, a tree or a count above its cap."""
+
+    remedy = Remedy.FIX_REPO
+
+
+class MirrorDamaged(SourceError):
+    """Bytes of the local mirror do not match their ids. The mirror was set aside and is cloned afresh."""
+
+
+class RenderError(GitsyncdError):
+    """The files of a revision do not give manifests."""
+
+    remedy = Remedy.FIX_REPO
+
+    def __init__(self, message: str, *, file: str = "", line: int = 0, subject: str = "", hint: str = "") -> None:
+        super().__init__(message, subject=subject or (f"{file}:{line}" if line else file), hint=hint)
+        self.file = file
+        self.line = line
+        """Counted from 1; 0 when no line can be named."""
+
+
+class ManifestInvalid(RenderError):
+    """A file that is not what Kubernetes would accept as manifests."""
+
+
+class RendererFailed(RenderError):
+    """The child process that reads manifests died: out of memory, or killed by hostile input."""
+
+
+class RendererTimedOut(RenderError):
+    """The child process that reads manifests did not finish in time."""
+
+    remedy = Remedy.WAIT
+
+
+class PlanRefused(GitsyncdError):
+    """A guard stopped the deletes of a plan; everything else of it was carried out."""
+
+    remedy = Remedy.APPROVE
+
+
+class ClusterError(GitsyncdError):
+    """An API server did not do what was asked of it."""
+
+
+class ClusterUnreachable(ClusterError):
+    """No usable answer within the time limit."""
+
+    default_hint = "Nothing to do if the cluster comes back by itself; otherwise check its address and the network."
+
+
+class Throttled(ClusterError):
+    """Asked to slow down (429)."""
+
+    def __init__(self, message: str, *, retry_after_s: float = 1.0, subject: str = "", hint: str = "") -> None:
+        super().__init__(message, subject=subject, hint=hint)
+        self.retry_after_s = retry_after_s
+
+
+class ClusterDenied(ClusterError):
+    """Credentials or RBAC. The hint names the rule to add where the server said which one is missing."""
+
+    remedy = Remedy.FIX_CLUSTER
+
+    def __init__(self, message: str, *, expired: bool = False, subject: str = "", hint: str = "") -> None:
+        super().__init__(message, subject=subject, hint=hint)
+        self.expired = expired
+        """True for 401: the credentials themselves, as against 403, what they may do."""
+
+
+class ClusterReplaced(ClusterError):
+    """The UID of `kube-system` is not the one that was recorded: another cluster answers at this address."""
+
+    remedy = Remedy.APPROVE
+
+
+class KindUnknown(ClusterError):
+    """No API of this server serves that kind."""
+
+    remedy = Remedy.FIX_REPO
+
+
+class NotFound(ClusterError):
+    """The object, or the namespace it should live in, does not exist."""
+
+
+class Rejected(ClusterError):
+    """Validation or admission said no, in words that the message quotes."""
+
+    remedy = Remedy.FIX_REPO
+
+    def __init__(self, message: str, *, fields: tuple[str, ...] = (), subject: str = "", hint: str = "") -> None:
+        super().__init__(message, subject=subject, hint=hint)
+        self.fields = fields
+        """Paths of the fields that the server named."""
+
+
+class Immutable(Rejected):
+    """A field that cannot be changed on a live object."""
+
+    default_hint = (
+        "Change the name of the object, or annotate it `gitsyncd.dev/on-immutable: recreate` to delete and create it."
+    )
+
+
+class AdmissionUnavailable(ClusterError):
+    """An admission webhook that must be asked did not answer."""
+
+    remedy = Remedy.FIX_CLUSTER
+
+
+class Conflict(ClusterError):
+    """Another field manager owns the field, and this write did not force."""
+
+    remedy = Remedy.APPROVE
+
+
+class Changed(ClusterError):
+    """The object is no longer the one that was decided upon (409 on uid or resourceVersion): look again."""
+
+
+class Expired(ClusterError):
+    """The server no longer has this resourceVersion (410): list afresh."""
+
+
+class StateError(GitsyncdError):
+    """The inventory in the cluster cannot be read, or somebody else wrote it."""
+
+    remedy = Remedy.FIX_CLUSTER
+
+
+class LocalError(GitsyncdError):
+    """The agent's own machine: disk full, no permission, no such directory."""
+
+    remedy = Remedy.FIX_CONFIG
+
+
+class UsageError(GitsyncdError):
+    """A command that cannot be carried out as it was given."""
+
+    remedy = Remedy.FIX_CONFIG

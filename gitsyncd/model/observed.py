@@ -1,0 +1,66 @@
+"""What a live object is reduced to: a record of some 0.3 kB. Bodies are not kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from gitsyncd.model.report import Health
+
+
+class Writer(StrEnum):
+    """Classes of field managers (semantics section 4)."""
+
+    US = "us"
+    PERSON = "person"
+    DELIVERY = "delivery"
+    CONTROLLER = "controller"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """What the marks on a live object say about its owner (contract section 4)."""
+
+    agent: str
+    target: str
+    """The target's name, without the cluster."""
+    describes_itself: bool
+    """False on a copy: `gitsyncd.dev/id` names another object."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Addition:
+    """Fields that one other manager added and Git does not name. Scope: that manager's own entry, never a subresource."""
+
+    manager: str
+    writer: Writer
+    operation: str
+    """`Apply` or `Update`, as in managedFields."""
+    at: datetime | None
+    fields: tuple[str, ...]
+    """At most 20 paths, as the API server writes them in conflicts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """One live object, as far as planning needs to know it."""
+
+    uid: str
+    resource_version: str
+    mark: Mark | None = None
+    """None without the label `gitsyncd.dev/agent`."""
+    entry_hash: str = ""
+    """Empty when our manager has no entry."""
+    projection_hash: str = ""
+    additions: tuple[Addition, ...] = ()
+    takeover: bool = False
+    """Entries of client-side tools stand in managedFields that have to be taken over before a field can disappear."""
+    reconcile_disabled: bool = False
+    prune_disabled: bool = False
+    prune_needs_approval: bool = False
+    controlled: bool = False
+    """Has a controller among its owner references: never pruned."""
+    deleting: bool = False
+    health: Health | None = None

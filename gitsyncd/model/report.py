@@ -1,0 +1,42 @@
+"""What came of it: health of objects, outcomes of changes, the state of a target."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class HealthStatus(StrEnum):
+    """kstatus' words (semantics section 7)."""
+
+    CURRENT = "current"
+    IN_PROGRESS = "in-progress"
+    FAILED = "failed"
+    TERMINATING = "terminating"
+    NOT_FOUND = "not-found"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Status of one object, or of a whole target, with the reason in the cluster's own words."""
+
+    status: HealthStatus
+    message: str = ""
+
+
+CURRENT = Health(HealthStatus.CURRENT)
+
+
+class TargetState(StrEnum):
+    """The one word that `status` shows (contract section 2)."""
+
+    IN_SYNC = "in-sync"
+    SYNCING = "syncing"
+    FAILED = "failed"
+    REFUSED = "refused"
+    HELD = "held"
+    WAITING = "waiting"
+    SUSPENDED = "suspended"
+    UNMANAGED = "unmanaged"
+    UNKNOWN = "unknown"

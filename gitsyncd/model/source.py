@@ -1,0 +1,80 @@
+"""Where desired state comes from: a branch of a Git repository, and one commit of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+
+
+class OnRewind(StrEnum):
+    """What to do with a head that does not descend from the admitted commit."""
+
+    HOLD = "hold"
+    FOLLOW = "follow"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GitAuth:
+    """Credentials by file; the files are read at each use, so that replacing them needs no restart."""
+
+    username: str
+    password_file: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repository:
+    """What one conversation with a remote needs. Sources that share it share one mirror and one conversation."""
+
+    url: str
+    auth: GitAuth | None = None
+    ca_file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A named branch of a repository and how to follow it."""
+
+    name: str
+    repository: Repository
+    branch: str
+    interval: timedelta
+    timeout: timedelta
+    """The whole of one look at the remote, a fetch included."""
+    on_rewind: OnRewind = OnRewind.HOLD
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revision:
+    """One commit of one branch. `committed_at` is the committer's clock, in UTC."""
+
+    source: str
+    branch: str
+    commit: str
+    """40 hexadecimal digits."""
+    committed_at: datetime
+    approvals: tuple[str, ...] = field(default=())
+    """Values of the commit's `Gitsyncd-Approve` trailers, such as `web@eu-1 prune=12`."""
+
+    def __str__(self) -> str:
+        return f"{self.branch}@sha1:{self.commit}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class File:
+    """One regular file of a tree. `blob` identifies its content."""
+
+    path: str
+    """From the root of the repository, with `/`."""
+    blob: str
+    content: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """The files below one path of one commit. Equal `tree` means equal files."""
+
+    path: str
+    tree: str
+    files: tuple[File, ...]

@@ -1,0 +1,41 @@
+"""Units as people write them: `5m` is 300 seconds, `512Ki` is 524,288 bytes."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from decimal import Decimal
+
+_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(h|ms|m|s)")
+_SECONDS = {"h": Decimal(3600), "m": Decimal(60), "s": Decimal(1), "ms": Decimal("0.001")}
+_QUANTITY = re.compile(r"(\d+(?:\.\d+)?)(Ki|Mi|Gi|Ti|k|M|G|T)?")
+_BYTES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+
+
+def parse_duration(text: str) -> timedelta:
+    """Go's spelling: `90s`, `10m`, `1h30m`, `1.5h`, `250ms`. Raises `ValueError` for anything else, signs included."""
+    position, seconds = 0, Decimal(0)
+    while match := _DURATION_PART.match(text, position):
+        seconds += Decimal(match[1]) * _SECONDS[match[2]]
+        position = match.end()
+    if not text or position != len(text):
+        raise ValueError(f"{text!r} is not a duration such as 90s, 10m or 1h30m")
+    return timedelta(seconds=float(seconds))
+
+
+def format_duration(duration: timedelta) -> str:
+    """`1h30m`, `90s` is written `1m30s`; parts of a second only below one minute."""
+    seconds = duration.total_seconds()
+    if seconds < 60:  # noqa: PLR2004 - a minute
+        return f"{seconds:.3f}".rstrip("0").rstrip(".") + "s"
+    hours, rest = divmod(round(seconds), 3600)
+    minutes, left = divmod(rest, 60)
+    return "".join(f"{value}{unit}" for value, unit in ((hours, "h"), (minutes, "m"), (left, "s")) if value)
+
+
+def parse_quantity(text: str) -> int:
+    """Bytes of a Kubernetes quantity such as `512Ki` or `2Gi`. Raises `ValueError` for anything else."""
+    match = _QUANTITY.fullmatch(text)
+    if not match:
+        raise ValueError(f"{text!r} is not a size such as 512Ki or 2Gi")
+    return int(Decimal(match[1]) * _BYTES[match[2] or ""])
