@@ -1,4 +1,4 @@
-"""What every test shares: Hypothesis profiles.
+"""What every test shares: Hypothesis profiles, and the fixtures of the sandbox.
 
 `HYPOTHESIS_PROFILE=deep make fast ARGS="tests/property"` looks for longer than a commit can wait.
 """
@@ -6,6 +6,8 @@
 import os
 
 from hypothesis import settings
+
+pytest_plugins = ["tests.sandbox.fixtures"]
 
 settings.register_profile("quick", max_examples=50, deadline=None)
 """For `make check`: enough to catch what a change breaks outright. No deadline, because CI machines are uneven."""
