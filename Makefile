@@ -42,7 +42,7 @@ docs: env ## build the documentation into site/ and check every link
 
 sandbox: env ## start a control plane alone and print its kubeconfig; CLUSTERS=2 for more
 	@$(BIN)/python -m tests.sandbox up --dir $(SANDBOX_DIR) --clusters $(CLUSTERS)
-	@for file in $(SANDBOX_DIR)/*/admin.kubeconfig; do echo "export KUBECONFIG=$(CURDIR)/$$file"; done
+	@for file in $(abspath $(SANDBOX_DIR))/*/admin.kubeconfig; do echo "export KUBECONFIG=$$file"; done
 
 sandbox-stop: env ## end what make sandbox started
 	@$(BIN)/python -m tests.sandbox down --dir $(SANDBOX_DIR)
