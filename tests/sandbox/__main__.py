@@ -3,9 +3,9 @@
 import argparse
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
-from typing import NoReturn
 
 from tests.sandbox import binaries
 from tests.sandbox.cluster import PLAIN_USERS, Cluster, NotReady, running
@@ -155,11 +155,7 @@ def _kubectl(arguments: argparse.Namespace) -> int:
     # Neither a preference nor the cache of the person's own kubectl is read or written.
     cache = kubeconfig.parent.absolute() / ".kube" / "cache"
     environment = {**os.environ, "KUBECONFIG": str(kubeconfig), "KUBERC": "off", "KUBECACHEDIR": str(cache)}
-    _become(kubectl, ["kubectl", *arguments.arguments], environment)
-
-
-def _become(program: Path, argv: list[str], environment: dict[str, str]) -> NoReturn:
-    os.execve(program, argv, environment)
+    return subprocess.run([kubectl, *arguments.arguments], env=environment, check=False).returncode
 
 
 def _clusters(directory: Path) -> list[Path]:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import quote
 
 from tests.sandbox import binaries
 from tests.sandbox.processes import Process, ProcessEnded, end, free_ports, read_pid_files, spawn, tail
@@ -280,6 +281,8 @@ class Cluster:
 
     def grant(self, user: str, cluster_role: str = "cluster-admin", *, namespace: str | None = None) -> None:
         """Bind a cluster role to a user (`alice`) or service account (`NAMESPACE:NAME`), everywhere or in a namespace."""
+        if not self.options.controller_names:
+            self._aggregate(cluster_role)
         subject: dict[str, str] = {"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": user}
         if ":" in user:
             of, _, account = user.partition(":")
@@ -579,6 +582,19 @@ class Cluster:
                 raise
             return False
         return True
+
+    def _aggregate(self, cluster_role: str) -> list[object]:
+        """Fill in a role that consists of others, such as `view`: a controller would, and without one it grants nothing."""
+        path = "/apis/rbac.authorization.k8s.io/v1/clusterroles"
+        role = self.request("GET", f"{path}/{cluster_role}")
+        rules: list[object] = role.get("rules") or []
+        if not rules and "aggregationRule" in role:
+            for selector in role["aggregationRule"]["clusterRoleSelectors"]:
+                labels = ",".join(f"{key}={value}" for key, value in selector["matchLabels"].items())
+                for part in self.request("GET", f"{path}?labelSelector={quote(labels)}")["items"]:
+                    rules = [*rules, *self._aggregate(part["metadata"]["name"])]
+            self.request("PUT", f"{path}/{cluster_role}", {**role, "rules": rules})
+        return rules
 
     def _kubeconfig_text(self, user: str, token: str) -> str:
         authority = base64.b64encode(self.ca_file.read_bytes()).decode()
