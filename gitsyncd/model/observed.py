@@ -41,6 +41,19 @@ class Addition:
     at: datetime | None
     fields: tuple[str, ...]
     """At most 20 paths, as the API server writes them in conflicts."""
+    keep: bool = False
+    """A known safe verb (`kubectl rollout restart`): reported, never removed. Its fields stand in no other addition."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blame:
+    """Who last wrote certain fields, as far as managedFields tell: the client, not the human."""
+
+    manager: str | None
+    """None when nobody can be named: a delete leaves no trace."""
+    writer: Writer | None = None
+    operation: str = ""
+    at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
