@@ -37,6 +37,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar
 
@@ -68,10 +69,33 @@ class GitsyncdError(Exception):
         return f"{self.subject}: {self.message}" if self.subject else self.message
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mistake:
+    """One thing that is wrong in the agent file, and what to write instead. Holds no secret."""
+
+    file: str
+    line: int
+    """Counted from 1; 0 when no line can be named."""
+    path: str
+    """The key, such as `targets[0].prune.max_objects`; empty for the file as a whole."""
+    what: str
+    fix: str = ""
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}" if self.line else self.file
+        said = f"{self.what}; {self.fix}" if self.fix else self.what
+        return ": ".join(part for part in (place, self.path, said) if part)
+
+
 class ConfigError(GitsyncdError):
     """The agent file, or a file that it names, cannot be used."""
 
     remedy = Remedy.FIX_CONFIG
+
+    def __init__(self, message: str, *, mistakes: tuple[Mistake, ...] = (), subject: str = "", hint: str = "") -> None:
+        super().__init__(message, subject=subject, hint=hint)
+        self.mistakes = mistakes
+        """All of them, in the order of the file; `message` holds one line for each."""
 
 
 class SourceError(GitsyncdError):
