@@ -7,10 +7,14 @@ some seconds, since patience between turns is the engine's. All of them may be c
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
+# Named here too, because whoever uses a port needs them.
+from gitsyncd.model.answers import ApplyOptions as ApplyOptions  # noqa: PLC0414 - the redundant alias is the re-export
+from gitsyncd.model.answers import ClusterIdentity as ClusterIdentity  # noqa: PLC0414 - the redundant alias is the re-export
+from gitsyncd.model.answers import Listing as Listing  # noqa: PLC0414 - the redundant alias is the re-export
+from gitsyncd.model.answers import WatchEvent as WatchEvent  # noqa: PLC0414 - the redundant alias is the re-export
 from gitsyncd.model.ids import ObjectId, ObjectType, ResourceType
 from gitsyncd.model.inventory import Inventory
 from gitsyncd.model.manifest import Document
@@ -78,44 +82,6 @@ class Renderer(Protocol):
 
     async def render(self, snapshot: Snapshot) -> tuple[Document, ...]:
         """In the order of the files' names. Raises `RenderError`, whole: never a part of a tree."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClusterIdentity:
-    """Who answers: UID of the namespace `kube-system`, and the server's version."""
-
-    uid: str
-    version: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Listing:
-    """Objects of one kind, decoded, and the resourceVersion from which a watch sees everything after them."""
-
-    items: tuple[Json, ...]
-    resource_version: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WatchEvent:
-    """One hint. `kind` is `ADDED`, `MODIFIED`, `DELETED` or `BOOKMARK`. `object` is the raw JSON, decoded only when wanted."""
-
-    kind: str
-    namespace: str
-    name: str
-    uid: str
-    resource_version: str
-    object: bytes = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ApplyOptions:
-    """How one server-side apply is sent."""
-
-    force: bool = True
-    dry_run: bool = False
-    resource_version: str = ""
-    """When given, the server answers `Changed` if the object has moved on."""
 
 
 class ClusterApi(Protocol):

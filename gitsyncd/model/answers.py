@@ -1,0 +1,49 @@
+"""What an API server is asked for and says, as far as more than its edge has to know: values only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterIdentity:
+    """Who answers: UID of the namespace `kube-system`, and the server's version."""
+
+    uid: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """Objects of one kind, decoded, and the resourceVersion from which a watch sees everything after them."""
+
+    items: tuple[Mapping[str, Any], ...]
+    resource_version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchEvent:
+    """One hint. `kind` is `ADDED`, `MODIFIED`, `DELETED` or `BOOKMARK`; of a bookmark only `resource_version` is set."""
+
+    kind: str
+    namespace: str
+    name: str
+    uid: str
+    resource_version: str
+    object: bytes = field(repr=False)
+    """The object as raw JSON, decoded only when wanted; empty for a bookmark."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApplyOptions:
+    """How one server-side apply is sent."""
+
+    force: bool = True
+    dry_run: bool = False
+    resource_version: str = ""
+    """When given, the server answers `Changed` if the object has moved on."""
+    uid: str = ""
+    """When given, the server answers `Changed` if the object is gone or another one. With the version alone it would
+    create an object that is gone."""
