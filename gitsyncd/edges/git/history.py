@@ -1,0 +1,148 @@
+"""Commits: the facts of one, and who descends from whom. Works on an open store; blocking."""
+
+from __future__ import annotations
+
+import heapq
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from gitsyncd.edges.git.store import COMMIT, ObjectMissing, ObjectStore
+from gitsyncd.model.errors import RevisionNotFound
+
+_PERSON = re.compile(rb".*> (-?[0-9]{1,18}) [+-][0-9]{4}\Z")
+_TRAILER = re.compile(r"([A-Za-z0-9-]+)[ \t]*:[ \t]*(.*)")
+_HEX = re.compile(r"[0-9a-f]{40}")
+_LAST_SECOND = 253402300799  # 9999-12-31T23:59:59Z, the last that a datetime can hold
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Commit:
+    """What is used of a commit."""
+
+    tree: str
+    parents: tuple[str, ...]
+    committed_at: datetime
+    message: str
+
+
+def parse_commit(content: bytes) -> Commit:
+    """Raises `ValueError` for what is no commit."""
+    head, _, message = content.partition(b"\n\n")
+    tree, parents, when = "", [], 0
+    for line in head.split(b"\n"):
+        key, _, value = line.partition(b" ")
+        match key:
+            case b"tree" if not tree:
+                tree = value.decode("ascii")
+            case b"parent":
+                parents.append(value.decode("ascii"))
+            case b"committer" if match := _PERSON.match(value):
+                when = int(match[1])
+            case _:
+                pass
+    if not all(_HEX.fullmatch(name) for name in (tree, *parents)):
+        raise ValueError("a commit without a tree, or with a parent that is no id")
+    return Commit(
+        tree=tree,
+        parents=tuple(parents),
+        committed_at=datetime.fromtimestamp(min(max(when, 0), _LAST_SECOND), UTC),
+        message=message.decode("utf-8", "replace"),
+    )
+
+
+def approvals(message: str) -> tuple[str, ...]:
+    """Values of `Gitsyncd-Approve` trailers: lines `name: value` in the last paragraph, which holds nothing else.
+
+    The rule is that of git-interpret-trailers without its exceptions; the subject is never a trailer.
+    """
+    paragraphs = [part for part in re.split(r"\n[ \t]*\n", message.replace("\r\n", "\n").strip()) if part.strip()]
+    if len(paragraphs) < 2:
+        return ()
+    values: list[str] = []
+    for line in paragraphs[-1].split("\n"):
+        if line[:1] in {" ", "\t"} or line.startswith("(cherry picked from commit "):
+            continue
+        match = _TRAILER.fullmatch(line)
+        if not match:
+            return ()
+        if match[1].lower() == "gitsyncd-approve":
+            values.append(match[2].strip())
+    return tuple(values)
+
+
+def read_commit(store: ObjectStore, commit: str) -> Commit:
+    """Raises `RevisionNotFound` when the mirror does not have it, `MirrorDamaged`."""
+    if not _HEX.fullmatch(commit):
+        raise RevisionNotFound(f"{commit!r} is not the id of a commit")
+    try:
+        kind, content = store.find(commit)
+    except ObjectMissing as error:
+        raise RevisionNotFound(
+            f"commit {commit} is not in the mirror", hint="Check that it is on a branch that a source follows."
+        ) from error
+    if kind != COMMIT:
+        raise RevisionNotFound(f"{commit} is not a commit")
+    return _parsed(commit, content)
+
+
+def _parsed(commit: str, content: bytes) -> Commit:
+    try:
+        return parse_commit(content)
+    except ValueError as error:
+        # Its bytes are those that the id names, so this is how it was made.
+        raise RevisionNotFound(f"commit {commit} cannot be read: {error}") from error
+
+
+def descends(store: ObjectStore, commit: str, ancestor: str) -> bool:
+    """Whether `ancestor` is `commit` or one of its ancestors. False when the mirror does not know `ancestor`.
+
+    Newer commits are looked at first, since an ancestor is mostly near; clocks may be wrong, so a date never ends the
+    walk. The answer "no" takes a look at the whole history. Raises `RevisionNotFound` for an unknown `commit`.
+    """
+    first = read_commit(store, commit)
+    if commit == ancestor:
+        return True
+    if ancestor not in store:
+        store.check_indexes(again=True)
+        return False
+    seen = {bytes.fromhex(commit)}
+    queue = [(-first.committed_at.timestamp(), commit, first.parents)]
+    while queue:
+        _, _, parents = heapq.heappop(queue)
+        for parent in parents:
+            if parent == ancestor:
+                return True
+            key = bytes.fromhex(parent)
+            if key in seen:
+                continue
+            seen.add(key)
+            found = _parsed(parent, store.get(parent, COMMIT))
+            heapq.heappush(queue, (-found.committed_at.timestamp(), parent, found.parents))
+    return False
+
+
+def recent(store: ObjectStore, heads: list[str], limit: int) -> list[str]:
+    """The newest commits of these heads that the mirror has, for a server to find a common one. At most `limit`."""
+    queue: list[tuple[float, str, tuple[str, ...]]] = []
+    seen: set[str] = set()
+
+    def push(commit: str) -> None:
+        if commit in seen:
+            return
+        seen.add(commit)
+        try:
+            found = read_commit(store, commit)
+        except RevisionNotFound:
+            return  # a head that was written and whose objects are gone: no common ground
+        heapq.heappush(queue, (-found.committed_at.timestamp(), commit, found.parents))
+
+    for head in heads:
+        push(head)
+    newest: list[str] = []
+    while queue and len(newest) < limit:
+        _, commit, parents = heapq.heappop(queue)
+        newest.append(commit)
+        for parent in parents:
+            push(parent)
+    return newest

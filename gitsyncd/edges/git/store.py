@@ -1,0 +1,234 @@
+"""Objects of a mirror by their ids. Nothing leaves here that does not hash to the id that was asked for.
+
+A store is opened for one piece of work and closed after it: no descriptor and no mapping is held in between, and it
+always sees the packs as they are. Blocking; meant for a thread or a child.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zlib
+from collections.abc import MutableSet
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from dulwich.object_format import SHA1
+from dulwich.objects import ObjectID
+from dulwich.pack import Pack
+
+from gitsyncd.edges.git.directory import MirrorDirectory
+from gitsyncd.model.errors import LocalError, MirrorDamaged
+
+COMMIT, TREE, BLOB, TAG, OFS_DELTA, REF_DELTA = 1, 2, 3, 4, 6, 7
+NAMES = {COMMIT: "commit", TREE: "tree", BLOB: "blob", TAG: "tag"}
+_DELTA_CACHE_BYTES = 4 << 20
+
+IndexChecks = MutableSet[tuple[str, int, int, int]]
+"""Index files whose checksum was right: name, inode, size, time of change."""
+
+
+class ObjectMissing(Exception):
+    """No pack has this object. Whether that is a fault depends on who asked for it."""
+
+
+class ObjectStore:
+    """The packs of one mirror, open. Use as a context manager."""
+
+    def __init__(self, directory: MirrorDirectory, checked: IndexChecks) -> None:
+        """Raises `MirrorDamaged` (also when there is no mirror), `LocalError`."""
+        self._directory = directory
+        self._checked = checked
+        self._packs: list[_OpenPack] = []
+        try:
+            self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self) -> None:
+        for attempt in (1, 2, 3):
+            try:
+                for name in self._directory.pack_names():
+                    self._packs.append(_OpenPack(self._directory.packs / name))
+                break
+            except FileNotFoundError as error:
+                # Packs may be joined by another process between listing and opening.
+                self.close()
+                if attempt == 3 or not self._directory.packs.exists():
+                    raise self._damaged("it is missing, or parts of it are") from error
+            except OSError as error:
+                raise LocalError(f"the mirror {self._directory.root} cannot be read: {error.strerror}") from error
+            except Exception as error:
+                raise self._damaged(f"a pack cannot be opened ({type(error).__name__})") from error
+        self.check_indexes()
+
+    def check_indexes(self, *, again: bool = False) -> None:
+        """Raises `MirrorDamaged` if an index is not what was written. Looks once, and `again` only if asked."""
+        for pack in self._packs:
+            key = pack.identity()
+            if again or key not in self._checked:
+                if not pack.index_is_sound():
+                    raise self._damaged(f"the index of {pack.name} does not match its checksum")
+                self._checked.add(key)
+
+    def _damaged(self, how: str) -> MirrorDamaged:
+        return MirrorDamaged(
+            f"the mirror {self._directory.root} is damaged: {how}",
+            hint="Nothing to do: it is cloned afresh at the next look. If it happens again, check the disk.",
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        for pack in self._packs:
+            pack.close()
+        self._packs.clear()
+
+    def __contains__(self, object_id: str) -> bool:
+        return self._locate(object_id) is not None
+
+    def _locate(self, object_id: str) -> tuple[_OpenPack, int] | None:
+        key = ObjectID(object_id.encode())
+        for pack in self._packs:
+            try:
+                return pack, pack.pack.index.object_offset(key)
+            except KeyError:
+                continue
+            except Exception as error:
+                raise self._damaged(f"the index of {pack.name} cannot be read ({type(error).__name__})") from error
+        return None
+
+    def find(self, object_id: str) -> tuple[int, bytes]:
+        """Type and content. Raises `ObjectMissing`, `MirrorDamaged`."""
+        found = self._locate(object_id)
+        if found is None:
+            # An index whose bytes changed since it was checked may hide an object that is there.
+            self.check_indexes(again=True)
+            raise ObjectMissing(object_id)
+        pack, _ = found
+        try:
+            kind, content = pack.pack.get_raw(ObjectID(object_id.encode()))
+        except Exception as error:
+            # The format's reader meets damaged bytes with any kind of exception, down to bare ones of struct and zlib.
+            raise self._damaged(f"object {object_id} cannot be read ({type(error).__name__})") from error
+        if kind not in NAMES or object_digest(kind, content) != object_id:
+            raise self._damaged(f"the bytes of object {object_id} are not its own")
+        return kind, content
+
+    def get(self, object_id: str, kind: int) -> bytes:
+        """Content of an object that something in the mirror refers to. Raises `MirrorDamaged`."""
+        try:
+            found, content = self.find(object_id)
+        except ObjectMissing as error:
+            raise self._damaged(f"{NAMES[kind]} {object_id} is missing") from error
+        if found != kind:
+            raise self._damaged(f"object {object_id} is a {NAMES[found]} and not a {NAMES[kind]}")
+        return content
+
+    def size(self, object_id: str) -> int:
+        """Inflated size as the pack declares it, without inflating. Raises `MirrorDamaged`."""
+        found = self._locate(object_id)
+        if found is None:
+            self.check_indexes(again=True)
+            raise self._damaged(f"object {object_id} is missing")
+        pack, offset = found
+        try:
+            return declared_size(pack.head(offset))
+        except (IndexError, zlib.error, OSError) as error:
+            raise self._damaged(f"object {object_id} cannot be read ({type(error).__name__})") from error
+
+
+class _OpenPack:
+    """One pack and its index, mapped."""
+
+    def __init__(self, base: Path) -> None:
+        self.name = base.name
+        self._status = Path(f"{base}.idx").stat()
+        self._file = os.open(f"{base}.pack", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        self.pack = Pack(str(base), object_format=SHA1, delta_base_cache_limit=_DELTA_CACHE_BYTES)
+        try:
+            # Opened now, so that a pack that is removed meanwhile stays readable.
+            _ = self.pack.index
+            _ = self.pack.data
+        except BaseException:
+            self.close()
+            raise
+
+    def identity(self) -> tuple[str, int, int, int]:
+        return (self.name, self._status.st_ino, self._status.st_size, self._status.st_mtime_ns)
+
+    def index_is_sound(self) -> bool:
+        index = self.pack.index
+        try:
+            self.pack.check_length_and_checksum()
+            return bool(index.calculate_checksum() == index.get_stored_checksum())  # type: ignore[attr-defined]
+        except Exception:  # noqa: BLE001 - whatever damaged bytes lead to
+            return False
+
+    def head(self, offset: int) -> bytes:
+        """The first bytes of an entry: enough for its type and size, also of a delta."""
+        return os.pread(self._file, 128, offset)
+
+    def close(self) -> None:
+        self.pack.close()
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+
+def object_digest(kind: int, content: bytes) -> str:
+    """The id that this content has."""
+    digest = hashlib.sha1(b"%s %d\0" % (NAMES[kind].encode(), len(content)), usedforsecurity=False)
+    digest.update(content)
+    return digest.hexdigest()
+
+
+def entry_head(head: bytes) -> tuple[int, int, int]:
+    """Type, declared size, and where the compressed bytes begin. Raises `IndexError` when `head` is too short."""
+    byte = head[0]
+    kind, size, shift, position = (byte >> 4) & 7, byte & 15, 4, 1
+    while byte & 0x80:
+        byte = head[position]
+        size |= (byte & 0x7F) << shift
+        shift += 7
+        position += 1
+    if kind == REF_DELTA:
+        position += 20
+    elif kind == OFS_DELTA:
+        while head[position] & 0x80:
+            position += 1
+        position += 1
+    return kind, size, position
+
+
+def delta_sizes(start: bytes) -> tuple[int, int]:
+    """Size of the base and of the result, from the first inflated bytes of a delta. Raises `IndexError`."""
+    sizes = []
+    position = 0
+    for _ in range(2):
+        size = shift = 0
+        while True:
+            byte = start[position]
+            position += 1
+            size |= (byte & 0x7F) << shift
+            shift += 7
+            if not byte & 0x80:
+                break
+        sizes.append(size)
+    return sizes[0], sizes[1]
+
+
+def declared_size(head: bytes) -> int:
+    """Inflated size of an entry from its first bytes. Raises `IndexError`, `zlib.error`."""
+    kind, size, position = entry_head(head)
+    if kind not in {OFS_DELTA, REF_DELTA}:
+        return size
+    return delta_sizes(zlib.decompressobj().decompress(head[position:], 20))[1]
