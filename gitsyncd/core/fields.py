@@ -25,7 +25,7 @@ import orjson
 Json = Mapping[str, Any]
 Fields = Mapping[str, Any]
 """A FieldsV1 set."""
-Path = tuple[str, ...]
+FieldPath = tuple[str, ...]
 """FieldsV1 path elements from the root: `("f:spec", "f:ports", 'k:{"port":80,"protocol":"TCP"}')`."""
 
 MAX_DEPTH: Final = 100
@@ -52,7 +52,7 @@ class FieldChange:
     """One field that differs between two states of an object. A side where it is missing is None."""
 
     path: str
-    keys: Path
+    keys: FieldPath
     before: Any
     after: Any
     differs: bool = True
@@ -338,7 +338,7 @@ def paths(fields_v1: Fields) -> Iterator[str]:
         yield path_text(keys)
 
 
-def leaves(fields_v1: Fields, prefix: Path = ()) -> Iterator[Path]:
+def leaves(fields_v1: Fields, prefix: FieldPath = ()) -> Iterator[FieldPath]:
     """The leaves of a set. An element named by a dot alone is a leaf too."""
     for key, below in fields_v1.items():
         if key == SELF:
@@ -443,9 +443,9 @@ class _Comparison:
         self.only_gone = False
         """Report only what is missing in `after`."""
         self._limit = limit
-        self._seen: set[Path] = set()
+        self._seen: set[FieldPath] = set()
 
-    def descend(self, fields_v1: Fields, before: Any, after: Any, keys: Path) -> None:
+    def descend(self, fields_v1: Fields, before: Any, after: Any, keys: FieldPath) -> None:
         """Both sides have the element at `keys`, and the set names something below it."""
         old, new = children(before, fields_v1), children(after, fields_v1)
         for key, below in fields_v1.items():
@@ -457,7 +457,7 @@ class _Comparison:
         if isinstance(before, list) and not self.only_gone and _order(old, new) != _order(new, old):
             self._report(keys, before, after)
 
-    def _visit(self, keys: Path, below: Any, old: Json, new: Json) -> None:
+    def _visit(self, keys: FieldPath, below: Any, old: Json, new: Json) -> None:
         key = keys[-1]
         before, after = old.get(key), new.get(key)
         if key not in new or (key not in old and not self.only_gone):
@@ -469,7 +469,7 @@ class _Comparison:
         elif not self.only_gone and not same(before, after):
             self._report(keys, before, after)
 
-    def _report(self, keys: Path, before: Any, after: Any) -> None:
+    def _report(self, keys: FieldPath, before: Any, after: Any) -> None:
         covered = any(keys[:length] in self._seen for length in range(1, len(keys) + 1))
         if not covered and len(self.found) < self._limit:
             self._seen.add(keys)

@@ -26,7 +26,7 @@ def observe(
     """The record of one live object. Never raises, whatever JSON the object holds.
 
     `manager` is our field manager, `gitsyncd/<agent>`. `key` makes the hashes of Secrets useless for guessing; other
-    kinds do not use it. `object_id` is needed where the server leaves kind and apiVersion out, as in the items of lists;
+    kinds do not use it. `object_id` is needed where the server leaves kind and apiVersion out, as in items of lists;
     else they are read from the object. `health` is left to the caller.
     """
     meta = metadata(obj)

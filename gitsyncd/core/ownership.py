@@ -6,7 +6,7 @@ plan. Reading and comparing sets of fields is `fields`; the names behind the cla
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -14,9 +14,9 @@ from gitsyncd.core.fields import (
     MAX_DEPTH,
     MAX_PATHS,
     SELF,
+    FieldPath,
     Fields,
     Json,
-    Path,
     children,
     depth_within,
     entries,
@@ -71,6 +71,9 @@ def additions(obj: Json, manager: str, table: WriterTable) -> tuple[Addition, ..
 
     Each names the topmost element that its manager added, not every leaf below it. Fields that are never removed are
     left out, but for the mark of `kubectl rollout restart`, which is an addition of its own with `keep`.
+
+    A field of ours that somebody changed is theirs until we take it back, and so stands here too: only while our entry
+    is the one that our last apply left (`entry_hash`) is everything here something that Git does not name.
     """
     all_entries = tuple(entries(obj))
     others = tuple(entry for entry in all_entries if not entry.get("subresource") and not is_ours(entry, manager))
@@ -82,8 +85,8 @@ def additions(obj: Json, manager: str, table: WriterTable) -> tuple[Addition, ..
 
 
 def _additions_of(obj: Json, entry: Json, ours: Fields, table: WriterTable) -> Iterator[Addition]:
-    added: list[Path] = []
-    kept: list[Path] = []
+    added: list[FieldPath] = []
+    kept: list[FieldPath] = []
     _collect(fields_of(entry), ours, obj, (), added, kept)
     for found, keep in ((added, False), (kept, True)):
         if found:
@@ -97,7 +100,9 @@ def _additions_of(obj: Json, entry: Json, ours: Fields, table: WriterTable) -> I
             )
 
 
-def _collect(theirs: Fields, ours: Fields, live: Any, prefix: Path, added: list[Path], kept: list[Path]) -> None:
+def _collect(
+    theirs: Fields, ours: Fields, live: Any, prefix: FieldPath, added: list[FieldPath], kept: list[FieldPath]
+) -> None:
     """Walk what `theirs` names of `live` and `ours` does not."""
     present = children(live, theirs)
     for key, below in theirs.items():
@@ -118,7 +123,7 @@ def _collect(theirs: Fields, ours: Fields, live: Any, prefix: Path, added: list[
             _collect(below, mine if isinstance(mine, dict) else {}, present[key], keys, added, kept)
 
 
-def _never_removed(keys: Path) -> bool:
+def _never_removed(keys: FieldPath) -> bool:
     if len(keys) > 3:
         return keys[-1] == RESTARTED_AT and keys[-4:-1] == _TEMPLATE_ANNOTATIONS
     if keys in _NEVER_REMOVED:
@@ -136,11 +141,14 @@ def blame(obj: Json, changed: Sequence[str], manager: str, table: WriterTable) -
     """
     ours = our_entry(obj, manager)
     others = [entry for entry in entries(obj) if entry is not ours]
-    wanted = tuple(changed)
-    owners = [entry for entry in others if _owns_any(entry, wanted)]
+    mine = tuple(paths(fields_of(ours)))
+    # Where something below a path is still ours, the path stands for the order of a list: owning another of its
+    # elements is no sign of having changed it.
+    wanted = {path: not any(owned != path and _above(path, owned) for owned in mine) for path in changed}
+    owners = [entry for entry in others if _owns_any(paths(fields_of(entry)), wanted)]
     if owners:
         return _blame(max(owners, key=_when), manager, table)
-    if ours is not None and wanted and all(_owns_any(ours, (path,)) for path in wanted):
+    if ours is not None and wanted and all(_owns_any(mine, {path: whole}) for path, whole in wanted.items()):
         return _blame(ours, manager, table)
     since = _when(ours) if ours is not None else _LONG_AGO
     later = [entry for entry in others if not entry.get("subresource") and _when(entry) >= since]
@@ -156,14 +164,20 @@ def _blame(entry: Json, manager: str, table: WriterTable) -> Blame:
     return Blame(manager=_text(name) or None, writer=writer, operation=_text(operation), at=written_at(entry))
 
 
-def _owns_any(entry: Json, wanted: tuple[str, ...]) -> bool:
-    """Whether the entry names one of the paths, something above it as a whole, or something below it."""
-    return any(_related(owned, path) for owned in paths(fields_of(entry)) for path in wanted)
+def _owns_any(owned: Iterable[str], wanted: Mapping[str, bool]) -> bool:
+    """Whether a manager of these leaves owns one of the paths, as such or as part of a whole, or, where that is said to
+    count, something below it.
+    """
+    return any(
+        _above(leaf, path) or (below_counts and _above(path, leaf))
+        for leaf in owned
+        for path, below_counts in wanted.items()
+    )
 
 
-def _related(one: str, other: str) -> bool:
-    shorter, longer = (one, other) if len(one) <= len(other) else (other, one)
-    return longer.startswith(shorter) and (len(longer) == len(shorter) or longer[len(shorter)] in ".[")
+def _above(path: str, other: str) -> bool:
+    """Whether `other` is `path` or lies below it."""
+    return other.startswith(path) and (len(other) == len(path) or other[len(path)] in ".[")
 
 
 _LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
@@ -259,7 +273,7 @@ def _made_from(taken: Iterable[Json], manager: str) -> Json:
     return {"manager": manager, "operation": "Apply", "fieldsType": "FieldsV1", **made, "fieldsV1": {}}
 
 
-def _divided(fields_v1: Fields, prefix: Path = ()) -> tuple[Fields, Fields]:
+def _divided(fields_v1: Fields, prefix: FieldPath = ()) -> tuple[Fields, Fields]:
     """What is never removed, and the rest."""
     stays: dict[str, Any] = {}
     goes: dict[str, Any] = {}
@@ -275,4 +289,6 @@ def _divided(fields_v1: Fields, prefix: Path = ()) -> tuple[Fields, Fields]:
                 goes[key] = rest
         else:
             goes[key] = below
+    if stays and goes.keys() == {SELF}:  # what holds something that stays, stays with it
+        return fields_v1, {}
     return stays, goes

@@ -12,14 +12,14 @@ from dataclasses import replace
 from typing import Any, Final
 from urllib.parse import quote
 
-from gitsyncd.core.fields import FieldChange, Path
+from gitsyncd.core.fields import FieldChange, FieldPath
 from gitsyncd.core.ownership import LAST_APPLIED
 
 MARK: Final = "***"
 
 # kubectl's annotation holds the whole object as somebody once sent it, the data of a Secret included.
-_ALWAYS: Final[tuple[Path, ...]] = (("f:metadata", "f:annotations", f"f:{LAST_APPLIED}"),)
-_IN_SECRETS: Final[tuple[Path, ...]] = (("f:data",), ("f:stringData",), *_ALWAYS)
+_ALWAYS: Final[tuple[FieldPath, ...]] = (("f:metadata", "f:annotations", f"f:{LAST_APPLIED}"),)
+_IN_SECRETS: Final[tuple[FieldPath, ...]] = (("f:data",), ("f:stringData",), *_ALWAYS)
 
 _USERINFO: Final = re.compile(r"(\b[a-zA-Z][a-zA-Z0-9+.-]*://)[^\s/?#@]*(?:@[^\s/?#@]*)*@")
 _AUTHORIZATION: Final = re.compile(r"(?i)\b(bearer|basic)(\s+)[a-z0-9._~+/=-]{8,}")
@@ -38,17 +38,17 @@ def redact_values(group: str, kind: str, changes: Iterable[FieldChange]) -> tupl
     )
 
 
-def redact_value(group: str, kind: str, keys: Path, value: Any) -> Any:
+def redact_value(group: str, kind: str, keys: FieldPath, value: Any) -> Any:
     """One value that stands at `keys` of an object, with `***` for what of it is secret. None stays None."""
     return _without(value, keys, secret_paths(group, kind))
 
 
-def secret_paths(group: str, kind: str) -> tuple[Path, ...]:
+def secret_paths(group: str, kind: str) -> tuple[FieldPath, ...]:
     """Below which paths everything is secret."""
     return _IN_SECRETS if kind == "Secret" and not group else _ALWAYS
 
 
-def _without(value: Any, keys: Path, secret: Sequence[Path]) -> Any:
+def _without(value: Any, keys: FieldPath, secret: Sequence[FieldPath]) -> Any:
     if value is None:
         return None
     for path in secret:
@@ -59,7 +59,7 @@ def _without(value: Any, keys: Path, secret: Sequence[Path]) -> Any:
     return value
 
 
-def _masked(value: Any, path: Path) -> Any:
+def _masked(value: Any, path: FieldPath) -> Any:
     """A copy of `value` with what lies at `path` replaced; the value itself when nothing lies there."""
     if not path:
         return MARK

@@ -73,7 +73,8 @@ _CONTROLLER: Final = (
     # networks and meshes
     "istio*", "pilot-discovery", "linkerd*", "consul-*", "kuma-*", "cilium*", "calico*", "tigera-*", "antrea-*",
     "nginx-ingress*", "ingress-nginx*", "traefik*", "contour", "envoy-gateway", "haproxy-ingress*", "kong*",
-    "emissary*", "external-dns", "submariner*", "knative*", "serving-*", "eventing-*", "activator", "autoscaler", "autoscaler-hpa",
+    "emissary*", "external-dns", "submariner*", "knative*", "serving-*", "eventing-*", "activator", "autoscaler",
+    "autoscaler-hpa",
     # certificates, secrets, policy
     "cert-manager*", "cainjector", "trust-manager", "external-secrets*", "sealed-secrets*", "vault-*", "spire-*",
     "secrets-store-*", "kyverno*", "gatekeeper*", "falco*", "trivy-*", "kubewarden*", "reflector", "replicator",
@@ -85,7 +86,8 @@ _CONTROLLER: Final = (
     "velero", "velero-server", "k8up*",
     # fleets and platforms
     "rancher", "cattle-*", "crossplane", "crossplane-*", "capi-*", "cluster-api-*", "vcluster*", "virtual-kubelet*",
-    "liqo*", "kopf", "shell-operator", "addon-operator", "metacontroller", "kro", "virt-*", "cdi-*", "gardener-*", "chaos-*",
+    "liqo*", "kopf", "shell-operator", "addon-operator", "metacontroller", "kro", "virt-*", "cdi-*", "gardener-*",
+    "chaos-*",
 )  # fmt: skip
 
 BUILT_IN: Final[Mapping[Writer, tuple[str, ...]]] = {
