@@ -1,0 +1,273 @@
+"""Plain YAML and JSON files to documents. The files are read in a child process; this process never parses YAML.
+
+What was read is kept by path and blob for as long as snapshots use it, so that a commit costs what it changes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import PurePosixPath
+from typing import Final
+
+import orjson
+
+from gitsyncd.edges.child.process import ChildResult, Ending, Limits, python_module, run_child
+from gitsyncd.model.errors import ManifestInvalid, RendererFailed, RenderError, RendererTimedOut
+from gitsyncd.model.manifest import Document, Origin
+from gitsyncd.model.source import File, Snapshot
+
+_SUFFIXES: Final = frozenset({".yaml", ".yml", ".json"})
+_NOT_YET: Final = {
+    "kustomization.yaml": "kustomize",
+    "kustomization.yml": "kustomize",
+    "Kustomization": "kustomize",
+    "Chart.yaml": "Helm",
+}
+_PATHS_KEPT: Final = 1_000
+
+FileKey = tuple[str, str]
+"""Path and blob."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenderLimits:
+    """What one snapshot may cost."""
+
+    file_bytes: int = 4 << 20
+    total_bytes: int = 256 << 20
+    objects: int = 50_000
+    output_bytes: int = 512 << 20
+    memory_bytes: int = 768 << 20
+    """Of the child's address space. It holds one file at a time."""
+    deadline: timedelta = timedelta(minutes=2)
+    poison: timedelta = timedelta(minutes=10)
+    """How long a tree that killed the child is not tried again."""
+    children: int = 2
+    """At once, over all snapshots."""
+
+
+DEFAULT_LIMITS: Final = RenderLimits()
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """An error of a file, kept to be raised afresh."""
+
+    error: type[RenderError]
+    message: str
+    file: str = ""
+    line: int = 0
+    hint: str = ""
+
+    def raised(self, others: int = 0) -> RenderError:
+        more = f" (and {others} more {'file' if others == 1 else 'files'})" if others else ""
+        return self.error(self.message + more, file=self.file, line=self.line, hint=self.hint)
+
+
+@dataclass(slots=True)
+class _Kept:
+    """What is known of the last snapshot of one path."""
+
+    tree: str = ""
+    documents: tuple[Document, ...] | None = None
+    files: Mapping[FileKey, tuple[Document, ...] | _Failure] = field(default_factory=dict)
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class PlainRenderer:
+    """Satisfies the port `Renderer`. One for all snapshots; may be called for several at once."""
+
+    def __init__(self, limits: RenderLimits = DEFAULT_LIMITS, clock: Callable[[], float] = time.monotonic) -> None:
+        """`clock` gives seconds that only grow."""
+        self._limits = limits
+        self._clock = clock
+        self._kept: OrderedDict[str, _Kept] = OrderedDict()
+        self._poison: dict[str, tuple[float, _Failure]] = {}
+        self._children = asyncio.Semaphore(limits.children)
+
+    async def render(self, snapshot: Snapshot) -> tuple[Document, ...]:
+        """All documents in the order of the files' names.
+
+        Raises `ManifestInvalid` with the first file that is wrong, `RendererFailed` and `RendererTimedOut` with the
+        file that the child was at. Equal trees give the same tuple.
+        """
+        kept = self._remember(snapshot.path)
+        async with kept.lock:
+            if kept.documents is None or kept.tree != snapshot.tree:
+                self._refuse_poison(snapshot.tree)
+                kept.documents = None
+                kept.documents = await self._render(snapshot, kept)
+                kept.tree = snapshot.tree
+            return kept.documents
+
+    async def _render(self, snapshot: Snapshot, kept: _Kept) -> tuple[Document, ...]:
+        files = _manifest_files(snapshot)
+        _check_sizes(files, self._limits)
+        missing = [file for file in files if (file.path, file.blob) not in kept.files]
+        read = await self._read(snapshot, missing) if missing else {}
+        # Only what this snapshot uses is kept: memory follows what is managed.
+        kept.files = {key: read[key] if key in read else kept.files[key] for key in map(_key, files)}
+        failures = [outcome for outcome in kept.files.values() if isinstance(outcome, _Failure)]
+        if failures:
+            raise failures[0].raised(others=len(failures) - 1)
+        documents = tuple(
+            document for outcome in kept.files.values() if not isinstance(outcome, _Failure) for document in outcome
+        )
+        if len(documents) > self._limits.objects:
+            raise ManifestInvalid(
+                f"{len(documents):,} objects in one target; at most {self._limits.objects:,} are read",
+                hint="Divide the path among several targets.",
+            )
+        return documents
+
+    def _remember(self, path: str) -> _Kept:
+        kept = self._kept.setdefault(path, _Kept())
+        self._kept.move_to_end(path)
+        if len(self._kept) > _PATHS_KEPT:
+            self._kept.popitem(last=False)
+        return kept
+
+    def _refuse_poison(self, tree: str) -> None:
+        """A tree that killed the child would kill it again: not before some time has passed."""
+        now = self._clock()
+        self._poison = {tree: entry for tree, entry in self._poison.items() if entry[0] > now}
+        if tree in self._poison:
+            raise self._poison[tree][1].raised()
+
+    async def _read(self, snapshot: Snapshot, files: Sequence[File]) -> dict[FileKey, tuple[Document, ...] | _Failure]:
+        """Have a child read these files. Raises `RendererFailed`, `RendererTimedOut`."""
+        limits = Limits(
+            memory_bytes=self._limits.memory_bytes, cpu_seconds=max(1, round(self._limits.deadline.total_seconds()))
+        )
+        async with self._children:
+            result = await run_child(
+                python_module("gitsyncd.edges.render.worker"),
+                stdin=_frames(files),
+                limits=limits,
+                deadline=self._limits.deadline,
+                max_output=self._limits.output_bytes,
+            )
+        answer = _Answer(files)
+        answer.take(result.stdout)
+        if not (result.succeeded and answer.complete):
+            failure = _death(result, answer.current, self._limits)
+            self._poison[snapshot.tree] = (self._clock() + self._limits.poison.total_seconds(), failure)
+            raise failure.raised()
+        return answer.outcomes
+
+
+class _Answer:
+    """The child's lines, as far as they came."""
+
+    def __init__(self, files: Sequence[File]) -> None:
+        self._files = files
+        self.outcomes: dict[FileKey, tuple[Document, ...] | _Failure] = {}
+        self.current: File | None = None
+        self.complete = False
+
+    def take(self, output: bytes) -> None:
+        lines = iter(output.split(b"\n"))
+        documents: list[Document] = []
+        for line in lines:
+            if not line:
+                continue
+            try:
+                what, *facts = orjson.loads(line)
+            except orjson.JSONDecodeError:
+                return  # the child died within a line
+            if what == "object":
+                documents.append(self._document(facts, next(lines, b"")))
+                continue
+            if what == "error":
+                self.outcomes[_key(self._at)] = _Failure(ManifestInvalid, facts[1], self._at.path, facts[0], facts[2])
+                continue
+            if self.current is not None:
+                self.outcomes.setdefault(_key(self.current), tuple(documents))
+            documents = []
+            self.complete = what == "end"
+            self.current = None if self.complete else self._files[facts[0]]
+
+    @property
+    def _at(self) -> File:
+        assert self.current is not None
+        return self.current
+
+    def _document(self, facts: Sequence[str | int], body: bytes) -> Document:
+        line, api_version, kind, namespace, name = facts
+        # The same few thousand times each: kept once.
+        return Document(
+            origin=Origin(file=self._at.path, line=int(line)),
+            api_version=sys.intern(str(api_version)),
+            kind=sys.intern(str(kind)),
+            namespace=sys.intern(str(namespace)),
+            name=str(name),
+            body=body,
+        )
+
+
+def _key(file: File) -> FileKey:
+    return file.path, file.blob
+
+
+def _frames(files: Sequence[File]) -> Iterator[bytes]:
+    for file in files:
+        yield len(file.content).to_bytes(4, "big") + file.content
+
+
+def _manifest_files(snapshot: Snapshot) -> list[File]:
+    """The files that hold manifests, by name. Hidden files and folders do not count. Raises `ManifestInvalid`."""
+    found = []
+    root = PurePosixPath(snapshot.path)
+    for file in sorted(snapshot.files, key=lambda file: file.path):
+        path = PurePosixPath(file.path)
+        inside = path.relative_to(root) if path.is_relative_to(root) else path
+        if any(part.startswith(".") for part in inside.parts):
+            continue
+        if tool := _NOT_YET.get(path.name):
+            raise ManifestInvalid(
+                f"{tool} is not supported yet",
+                file=file.path,
+                line=1,
+                hint="Render it to plain YAML and commit the result.",
+            )
+        if path.suffix in _SUFFIXES:
+            found.append(file)
+    return found
+
+
+def _check_sizes(files: Sequence[File], limits: RenderLimits) -> None:
+    for file in files:
+        if len(file.content) > limits.file_bytes:
+            raise ManifestInvalid(
+                f"the file has {len(file.content):,} bytes; at most {limits.file_bytes:,} are read",
+                file=file.path,
+                line=1,
+            )
+    total = sum(len(file.content) for file in files)
+    if total > limits.total_bytes:
+        raise ManifestInvalid(
+            f"the manifests have {total:,} bytes together; at most {limits.total_bytes:,} are read",
+            hint="Divide the path among several targets.",
+        )
+
+
+def _death(result: ChildResult, file: File | None, limits: RenderLimits) -> _Failure:
+    """Why the child did not finish. Its standard error may quote a Secret and is not shown."""
+    path = file.path if file else ""
+    if result.ending is Ending.TIMED_OUT:
+        seconds = limits.deadline.total_seconds()
+        return _Failure(RendererTimedOut, f"reading the manifests took longer than {seconds:g} s", path)
+    if result.ending is Ending.OVERFLOWED:
+        return _Failure(RendererFailed, f"the manifests come to more than {limits.output_bytes:,} bytes of JSON", path)
+    return _Failure(
+        RendererFailed,
+        f"the process that reads manifests died: {result}",
+        path,
+        hint="The file may need more memory than is allowed, or be hostile: look at it, split it or take it out.",
+    )
