@@ -25,7 +25,7 @@ class Listing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatchEvent:
-    """One hint. `kind` is `ADDED`, `MODIFIED`, `DELETED` or `BOOKMARK`; of a bookmark only `resource_version` is set."""
+    """One hint. `kind` is `ADDED`, `MODIFIED`, `DELETED` or `BOOKMARK`, which has a `resource_version` only."""
 
     kind: str
     namespace: str

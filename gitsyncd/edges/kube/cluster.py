@@ -1,0 +1,120 @@
+"""One API server as the engine sees it: the parts of this folder behind one set of methods."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
+
+from gitsyncd.edges.kube import discover, objects, watch
+from gitsyncd.edges.kube.client import Call, Client
+from gitsyncd.edges.kube.connect import AccessSource
+from gitsyncd.edges.kube.ledger import Ledger
+from gitsyncd.model.answers import ApplyOptions, ClusterIdentity, Listing, WatchEvent
+from gitsyncd.model.errors import ClusterUnreachable
+from gitsyncd.model.ids import ObjectId, ObjectType, ResourceType
+from gitsyncd.model.inventory import Inventory
+from gitsyncd.model.target import Agent, Cluster
+
+Json = Mapping[str, Any]
+
+
+class KubeCluster:
+    """Satisfies the engine's port `ClusterApi`. Connects at the first request; `close` ends everything."""
+
+    def __init__(self, cluster: Cluster, agent: Agent) -> None:
+        self._manager = agent.field_manager
+        self._client = Client(AccessSource(cluster), cluster=cluster.name, agent=agent.name, parallel=cluster.parallel)
+        self._pulse = watch.Pulse(self._client)
+        self._ledger = Ledger(
+            self._client, agent=agent.name, namespace=agent.cluster_namespace, manager=agent.field_manager
+        )
+
+    @property
+    def requests(self) -> Counter[tuple[str, str]]:
+        """Requests so far, by verb and code; the code is `error` where no answer came."""
+        return self._client.sent
+
+    async def identity(self) -> ClusterIdentity:
+        calls = (
+            Call(method="GET", verb="get", path="/api/v1/namespaces/kube-system", subject="Namespace/kube-system"),
+            Call(method="GET", verb="get", path="/version"),
+        )
+        namespace, version = [
+            objects.decoded(body, self._client)
+            for body in await asyncio.gather(*(self._client.send(call) for call in calls))
+        ]
+        try:
+            return ClusterIdentity(uid=namespace["metadata"]["uid"], version=version["gitVersion"])
+        except (KeyError, TypeError) as error:
+            raise ClusterUnreachable(
+                "the answers are not those of an API server", subject=self._client.cluster
+            ) from error
+
+    async def discover(self) -> Mapping[ObjectType, ResourceType]:
+        return await discover.discover(self._client)
+
+    async def read(self, resource: ResourceType, object_id: ObjectId) -> Json | None:
+        return await objects.read(self._client, resource, object_id)
+
+    async def list(self, resource: ResourceType, *, selector: str = "", namespace: str = "") -> Listing:
+        page = await objects.list_all(self._client, resource, selector=selector, namespace=namespace)
+        return Listing(items=tuple(page.items), resource_version=page.resource_version)
+
+    async def list_metadata(self, resource: ResourceType, *, namespace: str = "") -> Listing:
+        page = await objects.list_all(self._client, resource, namespace=namespace, metadata_only=True)
+        return Listing(items=tuple(page.items), resource_version=page.resource_version)
+
+    def watch(
+        self, resource: ResourceType, *, selector: str, resource_version: str, namespace: str = ""
+    ) -> AsyncIterator[WatchEvent]:
+        return watch.watch(
+            self._client,
+            self._pulse,
+            resource,
+            selector=selector,
+            resource_version=resource_version,
+            namespace=namespace,
+        )
+
+    async def apply(self, resource: ResourceType, object_id: ObjectId, body: bytes, options: ApplyOptions) -> Json:
+        return await objects.apply(self._client, resource, object_id, body, manager=self._manager, options=options)
+
+    async def patch_managed_fields(
+        self,
+        resource: ResourceType,
+        object_id: ObjectId,
+        managed_fields: Sequence[Json],
+        resource_version: str,
+        annotations: Mapping[str, None],
+    ) -> Json:
+        return await objects.patch_managed_fields(
+            self._client,
+            resource,
+            object_id,
+            manager=self._manager,
+            managed_fields=managed_fields,
+            resource_version=resource_version,
+            annotations=annotations,
+        )
+
+    async def delete(
+        self, resource: ResourceType, object_id: ObjectId, *, uid: str, resource_version: str = ""
+    ) -> bool:
+        return await objects.delete(self._client, resource, object_id, uid=uid, resource_version=resource_version)
+
+    async def load_inventories(self) -> Mapping[str, Inventory]:
+        return await self._ledger.load()
+
+    async def save_inventory(self, target: str, inventory: Inventory) -> Inventory:
+        return await self._ledger.save(target, inventory)
+
+    async def drop_inventory(self, target: str) -> None:
+        await self._ledger.drop(target)
+
+    async def digest_key(self) -> bytes:
+        return await self._ledger.digest_key()
+
+    async def close(self) -> None:
+        await self._client.close()

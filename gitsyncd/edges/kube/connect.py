@@ -1,0 +1,242 @@
+"""From what the agent file says about a cluster to what it takes to talk to it: address, trust, credentials.
+
+Read once at the first request, and again when a file that took part changes, or when the server no longer accepts what
+was read. Nothing here talks to an API server.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import ssl
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import orjson
+
+from gitsyncd.edges.child.process import Limits, python_module, run_child
+from gitsyncd.model.errors import ConfigError
+from gitsyncd.model.target import Cluster, InCluster, Kubeconfig, Server
+
+SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+
+_MAX_FILE_BYTES = 4 * 2**20
+_CHILD_LIMITS = Limits(memory_bytes=2 * 2**30, cpu_seconds=20)
+_CHILD_DEADLINE = timedelta(seconds=20)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """What it takes to talk to one API server. Equal values need no new connection."""
+
+    server: str
+    """`https://host:port`, or with a path in front of `/api`; no slash at the end."""
+    server_name: str = ""
+    """The name that the certificate must carry, when it is not the host's."""
+    proxy: str = field(default="", repr=False)
+    ca: str = ""
+    """PEM; empty: the system's own trust."""
+    cert: str = field(default="", repr=False)
+    key: str = field(default="", repr=False)
+    authorization: str = field(default="", repr=False)
+    """The header, whole."""
+
+    @property
+    def shown(self) -> str:
+        """For messages: the address."""
+        return self.server
+
+    def tls(self) -> ssl.SSLContext:
+        """A context that checks the server and shows the client certificate. Raises `ConfigError` on unusable PEM."""
+        try:
+            context = ssl.create_default_context(cadata=self.ca or None)
+        except (ssl.SSLError, ValueError) as error:
+            raise ConfigError("its CA is no PEM certificate", hint="Check `ca_file` or the kubeconfig.") from error
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if self.cert:
+            try:
+                _load_cert_chain(context, self.cert, self.key)
+            except (ssl.SSLError, ValueError) as error:
+                raise ConfigError(
+                    "its client certificate and key do not belong together, or are no PEM", hint="Check both files."
+                ) from error
+        return context
+
+
+class AccessSource:
+    """Where the facts of one cluster's connection come from, and whether they have moved since they were read."""
+
+    def __init__(self, cluster: Cluster, *, service_account: Path = SERVICE_ACCOUNT) -> None:
+        self._cluster = cluster
+        self._service_account = service_account
+        self._stamps: Mapping[Path, tuple[int, int, int]] = {}
+
+    async def load(self) -> Access:
+        """Read everything anew. Raises `ConfigError` that names the file; what was read before stays valid then."""
+        connection = self._cluster.connection
+        match connection:
+            case Kubeconfig():
+                facts = await self._from_kubeconfig(connection)
+            case InCluster():
+                facts = _in_cluster(self._service_account)
+            case _:
+                facts = _from_server(connection)
+        files = [Path(facts[key]) for key in ("ca_file", "cert_file", "key_file", "token_file") if key in facts]
+        if isinstance(connection, Kubeconfig):
+            files.append(connection.file)
+        # Stamped before reading: a change in between shows at the next look.
+        stamps = _stamps(files)
+        access = self._access(facts)
+        self._stamps = stamps
+        return access
+
+    def changed(self) -> bool:
+        """Whether a file that took part is another one than when it was read. A few `stat` calls."""
+        return _stamps(self._stamps) != self._stamps
+
+    async def _from_kubeconfig(self, connection: Kubeconfig) -> Mapping[str, str]:
+        text = self._read(connection.file, "kubeconfig")
+        child = await run_child(
+            python_module("gitsyncd.edges.kube.kubeconfig", str(connection.file.absolute()), connection.context),
+            limits=_CHILD_LIMITS,
+            deadline=_CHILD_DEADLINE,
+            max_output=2 * _MAX_FILE_BYTES,
+            stdin=text.encode(),
+        )
+        if not child.succeeded:
+            raise ConfigError(f"kubeconfig {connection.file} cannot be read: {child}", subject=self._subject)
+        answer = orjson.loads(child.stdout)
+        if refused := answer.get("refused"):
+            raise ConfigError(
+                f"kubeconfig {connection.file}: {refused['message']}", subject=self._subject, hint=refused["hint"]
+            )
+        facts: Mapping[str, str] = answer["facts"]
+        return facts
+
+    def _access(self, facts: Mapping[str, str]) -> Access:
+        server = self._address(facts["server"])
+        proxy = facts.get("proxy", "")
+        if proxy and urlsplit(proxy).scheme not in {"http", "https"}:
+            raise ConfigError(
+                "its proxy is not supported",
+                subject=self._subject,
+                hint="Use an http:// or https:// proxy in `proxy-url`.",
+            )
+        access = Access(
+            server=server,
+            server_name=facts.get("server_name", ""),
+            proxy=proxy,
+            ca=self._content(facts, "ca"),
+            cert=(cert := self._content(facts, "cert")),
+            # One file may hold both.
+            key=self._content(facts, "key") or cert,
+            authorization=self._authorization(facts),
+        )
+        try:
+            access.tls()
+        except ConfigError as error:
+            raise ConfigError(error.message, subject=self._subject, hint=error.hint) from error
+        return access
+
+    def _address(self, server: str) -> str:
+        parts = urlsplit(server)
+        if parts.scheme != "https" or not parts.hostname or parts.username or parts.query or parts.fragment:
+            raise ConfigError(
+                "its address is not https://host[:port]",
+                subject=self._subject,
+                hint="API servers are spoken to over TLS only; credentials do not belong in the address.",
+            )
+        return server.rstrip("/")
+
+    def _authorization(self, facts: Mapping[str, str]) -> str:
+        token = facts.get("token") or self._content(facts, "token").strip()
+        if not token and "token_file" in facts:
+            raise ConfigError(f"token file {facts['token_file']} is empty", subject=self._subject)
+        if token:
+            return f"Bearer {self._printable(token)}"
+        if "username" in facts:
+            pair = f"{facts['username']}:{facts['password']}"
+            return f"Basic {base64.b64encode(pair.encode()).decode()}"
+        return ""
+
+    def _printable(self, token: str) -> str:
+        if not token.isascii() or not token.isprintable() or " " in token:
+            raise ConfigError("its token holds characters that no token has", subject=self._subject)
+        return token
+
+    def _content(self, facts: Mapping[str, str], name: str) -> str:
+        if data := facts.get(f"{name}_data"):
+            return data
+        file = facts.get(f"{name}_file")
+        return self._read(Path(file), _FILE_WORDS[name]) if file else ""
+
+    def _read(self, file: Path, what: str) -> str:
+        try:
+            with file.open("rb") as stream:
+                content = stream.read(_MAX_FILE_BYTES + 1)
+            if len(content) > _MAX_FILE_BYTES:
+                raise ConfigError(f"{what} {file} is larger than 4 MiB", subject=self._subject)
+            return content.decode()
+        except OSError as error:
+            raise ConfigError(
+                f"{what} {file} cannot be read: {error.strerror}",
+                subject=self._subject,
+                hint="Check the name, and that the agent's user may read it.",
+            ) from error
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"{what} {file} is no text", subject=self._subject) from error
+
+    @property
+    def _subject(self) -> str:
+        return f"cluster {self._cluster.name}"
+
+
+_FILE_WORDS = {"ca": "CA file", "cert": "client certificate", "key": "client key", "token": "token file"}
+
+
+def _from_server(connection: Server) -> Mapping[str, str]:
+    named = {
+        "ca_file": connection.ca_file,
+        "token_file": connection.token_file,
+        "cert_file": connection.client_cert_file,
+        "key_file": connection.client_key_file,
+    }
+    return {"server": connection.url} | {key: str(file) for key, file in named.items() if file}
+
+
+def _in_cluster(folder: Path) -> Mapping[str, str]:
+    """As every in-cluster client does it: two variables that the kubelet sets, two files that it keeps fresh."""
+    host, port = os.environ.get("KUBERNETES_SERVICE_HOST", ""), os.environ.get("KUBERNETES_SERVICE_PORT", "")
+    if not host or not port:
+        raise ConfigError(
+            "`in_cluster` needs KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT",
+            hint="It works inside a pod only; elsewhere use `kubeconfig` or `server`.",
+        )
+    address = f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
+    return {"server": address, "ca_file": str(folder / "ca.crt"), "token_file": str(folder / "token")}
+
+
+def _stamps(files: Iterable[Path]) -> dict[Path, tuple[int, int, int]]:
+    """Device and inode are not enough: a token is often rewritten in place. A missing file is a stamp too."""
+    stamps = {}
+    for file in files:
+        try:
+            stat = file.stat()  # follows links: the kubelet and systemd swap a link to a new folder
+            stamps[file] = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
+        except OSError:
+            stamps[file] = (0, 0, 0)
+    return stamps
+
+
+def _load_cert_chain(context: ssl.SSLContext, cert: str, key: str) -> None:
+    """OpenSSL reads files only, and a private key must not touch a disk: so a file that exists in memory alone."""
+    descriptor = os.memfd_create("client-certificate", os.MFD_CLOEXEC)
+    try:
+        with os.fdopen(descriptor, "wb", closefd=False) as stream:
+            stream.write(cert.encode() + b"\n" + (key.encode() if key != cert else b""))
+        context.load_cert_chain(f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)

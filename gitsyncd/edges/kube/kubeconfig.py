@@ -1,0 +1,151 @@
+"""Inside a short-lived child: one kubeconfig file to the facts of one connection, as JSON on standard output.
+
+The `kubernetes` package knows the format, and costs 40 MB and a quarter of a second to import: so a child carries it
+and is gone before the first request. Nothing that the file names is run: exec plugins and auth providers are refused,
+and so is everything that would give the agent other rights, or less safety, than the file asks for.
+
+What is given back are contents where the file holds contents (`…-data`, `token`) and absolute names where it names
+files, so that those can be read again when they change.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import sys
+from pathlib import Path
+from typing import Any
+
+import orjson
+from kubernetes.config.config_exception import ConfigException
+from kubernetes.config.kube_config import ConfigNode, KubeConfigMerger
+
+_REFUSED_USER_KEYS = {
+    "exec": "names a program to run for credentials (`exec`)",
+    "auth-provider": "uses an `auth-provider`",
+    "as": "impersonates another user (`as`)",
+    "as-groups": "impersonates groups (`as-groups`)",
+    "as-uid": "impersonates a UID (`as-uid`)",
+}
+_OTHER_CREDENTIALS = (
+    "Make a service account for the agent and use its token (`tokenFile`, or `server`, `ca_file` and `token_file` in "
+    "the agent file), or a client certificate."
+)
+
+
+class Refused(Exception):
+    """The file cannot be used. Neither part of it quotes the file's values."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+def main(args: list[str]) -> None:
+    """`args` is the file's name and the context, which may be empty; its text comes on standard input."""
+    file, context = args
+    try:
+        answer = {"facts": facts(sys.stdin.read(), Path(file), context)}
+    except Refused as refused:
+        answer = {"refused": {"message": str(refused), "hint": refused.hint}}
+    sys.stdout.buffer.write(orjson.dumps(answer))
+
+
+def facts(text: str, file: Path, context: str) -> dict[str, str]:
+    """Keys: `server`, and where given `ca_data`, `ca_file`, `cert_data`, `cert_file`, `key_data`, `key_file`, `token`,
+    `token_file`, `username`, `password`, `server_name`, `proxy`. Raises `Refused`.
+    """
+    config = _config(text)
+    chosen = _context(config, context)
+    cluster = _named(config, "clusters", _word(chosen, "cluster", "its context"), "cluster")
+    user_name = chosen.get("user")
+    user = _named(config, "users", str(user_name), "user") if user_name else {}
+    return _cluster_facts(cluster, file) | _user_facts(user, file)
+
+
+def _config(text: str) -> ConfigNode:
+    try:
+        config = KubeConfigMerger(io.StringIO(text)).config  # type: ignore[no-untyped-call]
+    except ConfigException:
+        raise Refused("it is empty") from None
+    except Exception as error:  # noqa: BLE001 - yaml's classes, without importing yaml here; their text quotes the file
+        mark = getattr(error, "problem_mark", None)
+        raise Refused("it is no YAML" + (f" (line {mark.line + 1})" if mark else "")) from None
+    if not isinstance(config, dict):
+        raise Refused("it is no kubeconfig")
+    return ConfigNode("kubeconfig", config)  # type: ignore[no-untyped-call]
+
+
+def _context(config: ConfigNode, name: str) -> dict[str, Any]:
+    chosen = name or config.value.get("current-context")
+    if not chosen:
+        raise Refused("it has no current context", f"Name one by `context`: {_names(config, 'contexts')}.")
+    return _named(config, "contexts", str(chosen), "context")
+
+
+def _named(config: ConfigNode, table: str, name: str, part: str) -> dict[str, Any]:
+    try:
+        value = config[table].get_with_name(name)[part].value
+    except (ConfigException, TypeError, AttributeError):
+        raise Refused(f"it has no {part} {name!r}", f"It has: {_names(config, table)}.") from None
+    if not isinstance(value, dict):
+        raise Refused(f"its {part} {name!r} is no mapping")
+    return value
+
+
+def _names(config: ConfigNode, table: str) -> str:
+    rows = config.value.get(table)
+    names = (
+        [str(row["name"]) for row in rows if isinstance(row, dict) and "name" in row] if isinstance(rows, list) else []
+    )
+    return ", ".join(names) or "none"
+
+
+def _cluster_facts(cluster: dict[str, Any], file: Path) -> dict[str, str]:
+    found = {"server": _word(cluster, "server", "its cluster")}
+    if cluster.get("insecure-skip-tls-verify"):
+        raise Refused(
+            "it turns off the check of the server's certificate (`insecure-skip-tls-verify`)",
+            "Give the server's CA by `certificate-authority` or `certificate-authority-data` instead.",
+        )
+    for key, name in (("tls-server-name", "server_name"), ("proxy-url", "proxy")):
+        if cluster.get(key):
+            found[name] = _word(cluster, key, "its cluster")
+    return found | _file_or_data(cluster, "certificate-authority", "ca", file)
+
+
+def _user_facts(user: dict[str, Any], file: Path) -> dict[str, str]:
+    for key, what in _REFUSED_USER_KEYS.items():
+        if user.get(key):
+            raise Refused(f"its user {what}, which is not supported", _OTHER_CREDENTIALS)
+    found = _file_or_data(user, "client-certificate", "cert", file) | _file_or_data(user, "client-key", "key", file)
+    # A token in the file wins over one in a file that it names, as in the `kubernetes` package.
+    if user.get("token"):
+        found["token"] = _word(user, "token", "its user")
+    elif user.get("tokenFile"):
+        found["token_file"] = str(file.parent / _word(user, "tokenFile", "its user"))
+    elif user.get("username") and user.get("password"):
+        found["username"] = _word(user, "username", "its user")
+        found["password"] = _word(user, "password", "its user")
+    return found
+
+
+def _file_or_data(section: dict[str, Any], key: str, name: str, file: Path) -> dict[str, str]:
+    if section.get(f"{key}-data"):
+        try:
+            return {
+                f"{name}_data": base64.b64decode(_word(section, f"{key}-data", "it"), validate=False).decode("ascii")
+            }
+        except (binascii.Error, UnicodeDecodeError):
+            raise Refused(f"its `{key}-data` is not base64 of PEM") from None
+    if section.get(key):
+        return {f"{name}_file": str(file.parent / _word(section, key, "it"))}
+    return {}
+
+
+def _word(section: dict[str, Any], key: str, owner: str) -> str:
+    value = section.get(key)
+    if not isinstance(value, str) or not value:
+        raise Refused(f"{owner} has no usable `{key}`")
+    return value.strip()
