@@ -18,11 +18,9 @@ from dulwich.objects import ObjectID, hex_to_filename, parse_tree
 from dulwich.pack import pack_object_header
 
 from gitsyncd.edges.git.caps import Caps, in_words
-from gitsyncd.edges.git.history import parse_commit
+from gitsyncd.edges.git.format import COMMIT, GITLINK, NAMES, TREE, declared_size, parse_commit
 from gitsyncd.edges.git.ingest import Refusal
-from gitsyncd.edges.git.store import COMMIT, NAMES, TREE, declared_size
 
-_GITLINK = 0o160000
 _DIRECTORY = 0o040000
 
 
@@ -87,7 +85,7 @@ class _Walk:
         todo = [(tree, path, _DIRECTORY)]
         while todo:
             name, here, mode = todo.pop()
-            if mode == _GITLINK or not self._first_time(name):
+            if mode == GITLINK or not self._first_time(name):
                 continue
             kind = TREE if mode == _DIRECTORY else 3
             content = self._read(name, kind, here)

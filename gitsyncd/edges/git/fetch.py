@@ -12,8 +12,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dulwich.object_format import SHA1
+from dulwich.pack import load_pack_index
+
 from gitsyncd.edges.git.caps import Caps
-from gitsyncd.edges.git.export import export
 from gitsyncd.edges.git.ingest import Refusal, ingest, join
 
 
@@ -39,6 +41,8 @@ def _run(request: Mapping[str, Any]) -> str:
     if request["task"] == "join":
         return join(bases, pack, index)
     if request["source"]:
+        from gitsyncd.edges.git.export import export  # more of dulwich, which a server's packs do not need
+
         known = _Known(bases)
         export(Path(request["source"]), request["wants"], pack, known.has, caps)
     return ingest(pack, index, bases, caps)
@@ -48,9 +52,6 @@ class _Known:
     """Which objects the mirror has."""
 
     def __init__(self, bases: Sequence[Path]) -> None:
-        from dulwich.object_format import SHA1
-        from dulwich.pack import load_pack_index
-
         try:
             self._indexes = [load_pack_index(f"{base}.idx", SHA1) for base in bases]
         except OSError:

@@ -4,51 +4,12 @@ from __future__ import annotations
 
 import heapq
 import re
-from dataclasses import dataclass
-from datetime import UTC, datetime
 
-from gitsyncd.edges.git.store import COMMIT, ObjectMissing, ObjectStore
+from gitsyncd.edges.git.format import COMMIT, Commit, is_id, parse_commit
+from gitsyncd.edges.git.store import ObjectMissing, ObjectStore
 from gitsyncd.model.errors import RevisionNotFound
 
-_PERSON = re.compile(rb".*> (-?[0-9]{1,18}) [+-][0-9]{4}\Z")
 _TRAILER = re.compile(r"([A-Za-z0-9-]+)[ \t]*:[ \t]*(.*)")
-_HEX = re.compile(r"[0-9a-f]{40}")
-_LAST_SECOND = 253402300799  # 9999-12-31T23:59:59Z, the last that a datetime can hold
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Commit:
-    """What is used of a commit."""
-
-    tree: str
-    parents: tuple[str, ...]
-    committed_at: datetime
-    message: str
-
-
-def parse_commit(content: bytes) -> Commit:
-    """Raises `ValueError` for what is no commit."""
-    head, _, message = content.partition(b"\n\n")
-    tree, parents, when = "", [], 0
-    for line in head.split(b"\n"):
-        key, _, value = line.partition(b" ")
-        match key:
-            case b"tree" if not tree:
-                tree = value.decode("ascii")
-            case b"parent":
-                parents.append(value.decode("ascii"))
-            case b"committer" if match := _PERSON.match(value):
-                when = int(match[1])
-            case _:
-                pass
-    if not all(_HEX.fullmatch(name) for name in (tree, *parents)):
-        raise ValueError("a commit without a tree, or with a parent that is no id")
-    return Commit(
-        tree=tree,
-        parents=tuple(parents),
-        committed_at=datetime.fromtimestamp(min(max(when, 0), _LAST_SECOND), UTC),
-        message=message.decode("utf-8", "replace"),
-    )
 
 
 def approvals(message: str) -> tuple[str, ...]:
@@ -73,7 +34,7 @@ def approvals(message: str) -> tuple[str, ...]:
 
 def read_commit(store: ObjectStore, commit: str) -> Commit:
     """Raises `RevisionNotFound` when the mirror does not have it, `MirrorDamaged`."""
-    if not _HEX.fullmatch(commit):
+    if not is_id(commit):
         raise RevisionNotFound(f"{commit!r} is not the id of a commit")
     try:
         kind, content = store.find(commit)

@@ -1,7 +1,8 @@
 """Inside the fetch child: from the bytes of a pack to a verified pack and index, or a `Refusal` that says why not.
 
 Three looks, each bounded: every entry inflated and thrown away, to hold the caps against what is really there;
-every object resolved, hashed and indexed; everything that objects refer to looked for, so that nothing incomplete is admitted.
+every object resolved, hashed and indexed; everything that objects refer to looked for, so that nothing
+incomplete is admitted.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from dulwich.objects import parse_tree
 from dulwich.pack import PackData, PackIndexer, UnpackedObject, load_pack_index, write_pack_index_v2
 
 from gitsyncd.edges.git.caps import Caps, in_words
-from gitsyncd.edges.git.history import parse_commit
-from gitsyncd.edges.git.store import (
+from gitsyncd.edges.git.format import (
     COMMIT,
+    GITLINK,
     NAMES,
     OFS_DELTA,
     REF_DELTA,
@@ -30,13 +31,13 @@ from gitsyncd.edges.git.store import (
     TREE,
     delta_sizes,
     entry_head,
+    parse_commit,
 )
 
 _HEADER = 12
 _TRAILER = 20
 _WINDOW = 1 << 12
 _PIECE = 1 << 20
-_GITLINK = 0o160000
 
 
 class Refusal(Exception):
@@ -180,7 +181,7 @@ class _Indexer(PackIndexer):
     def _note(self, kind: int, content: bytes) -> None:
         if kind == TREE:
             self.referenced.update(
-                bytes.fromhex(name.decode()) for _, mode, name in parse_tree(content, 20) if mode != _GITLINK
+                bytes.fromhex(name.decode()) for _, mode, name in parse_tree(content, 20) if mode != GITLINK
             )
         elif kind == COMMIT:
             commit = parse_commit(content)

@@ -1,7 +1,8 @@
 """`GitMirror`: one repository's mirror, as the engine sees it (`gitsyncd.engine.ports.Mirror`).
 
 Here the parts meet: who is asked (`remote`, `local`), what runs in a child (`fetch`), whose turn it is (`directory`),
-and what is read (`store`, `history`, `tree`). A warm poll ends after the answer of the server: no lock, no child, no open file.
+and what is read (`store`, `history`, `tree`). A warm poll ends after the answer of the server: no lock,
+no child, no open file.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from gitsyncd.edges.child.process import Ending, Limits, python_module, run_chil
 from gitsyncd.edges.git import history, local, tree
 from gitsyncd.edges.git.caps import Caps
 from gitsyncd.edges.git.directory import MirrorDirectory, local_error
+from gitsyncd.edges.git.format import COMMIT
 from gitsyncd.edges.git.remote import HttpRemote, redacted
-from gitsyncd.edges.git.store import COMMIT, IndexChecks, ObjectMissing, ObjectStore
+from gitsyncd.edges.git.store import IndexChecks, ObjectMissing, ObjectStore
 from gitsyncd.model.errors import (
     ConfigError,
     LocalError,

@@ -6,7 +6,6 @@ always sees the packs as they are. Blocking; meant for a thread or a child.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import zlib
 from collections.abc import MutableSet
@@ -19,10 +18,9 @@ from dulwich.objects import ObjectID
 from dulwich.pack import Pack
 
 from gitsyncd.edges.git.directory import MirrorDirectory
+from gitsyncd.edges.git.format import NAMES, declared_size, object_digest
 from gitsyncd.model.errors import LocalError, MirrorDamaged
 
-COMMIT, TREE, BLOB, TAG, OFS_DELTA, REF_DELTA = 1, 2, 3, 4, 6, 7
-NAMES = {COMMIT: "commit", TREE: "tree", BLOB: "blob", TAG: "tag"}
 _DELTA_CACHE_BYTES = 4 << 20
 
 IndexChecks = MutableSet[tuple[str, int, int, int]]
@@ -182,53 +180,3 @@ class _OpenPack:
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
-
-
-def object_digest(kind: int, content: bytes) -> str:
-    """The id that this content has."""
-    digest = hashlib.sha1(b"%s %d\0" % (NAMES[kind].encode(), len(content)), usedforsecurity=False)
-    digest.update(content)
-    return digest.hexdigest()
-
-
-def entry_head(head: bytes) -> tuple[int, int, int]:
-    """Type, declared size, and where the compressed bytes begin. Raises `IndexError` when `head` is too short."""
-    byte = head[0]
-    kind, size, shift, position = (byte >> 4) & 7, byte & 15, 4, 1
-    while byte & 0x80:
-        byte = head[position]
-        size |= (byte & 0x7F) << shift
-        shift += 7
-        position += 1
-    if kind == REF_DELTA:
-        position += 20
-    elif kind == OFS_DELTA:
-        while head[position] & 0x80:
-            position += 1
-        position += 1
-    return kind, size, position
-
-
-def delta_sizes(start: bytes) -> tuple[int, int]:
-    """Size of the base and of the result, from the first inflated bytes of a delta. Raises `IndexError`."""
-    sizes = []
-    position = 0
-    for _ in range(2):
-        size = shift = 0
-        while True:
-            byte = start[position]
-            position += 1
-            size |= (byte & 0x7F) << shift
-            shift += 7
-            if not byte & 0x80:
-                break
-        sizes.append(size)
-    return sizes[0], sizes[1]
-
-
-def declared_size(head: bytes) -> int:
-    """Inflated size of an entry from its first bytes. Raises `IndexError`, `zlib.error`."""
-    kind, size, position = entry_head(head)
-    if kind not in {OFS_DELTA, REF_DELTA}:
-        return size
-    return delta_sizes(zlib.decompressobj().decompress(head[position:], 20))[1]

@@ -1,8 +1,8 @@
 """The files below one path of one commit, from tree objects. Works on an open store; blocking.
 
 Trees are never written out as files, and still no name is let through that would be dangerous if somebody did:
-a repository that holds one is refused as a whole, and the error names the entry. What does not hold manifests is looked at
-by name only and never read.
+a repository that holds one is refused as a whole, and the error names the entry. What does not hold manifests is looked
+at by name only and never read.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from dulwich.objects import parse_tree
 
 from gitsyncd.edges.git.caps import Caps, in_words
+from gitsyncd.edges.git.format import BLOB, GITLINK, TREE
 from gitsyncd.edges.git.history import read_commit
-from gitsyncd.edges.git.store import BLOB, TREE, ObjectStore
+from gitsyncd.edges.git.store import ObjectStore
 from gitsyncd.model.errors import ConfigError, ManifestInvalid, RevisionNotFound, SourceTooLarge
 from gitsyncd.model.source import File, Snapshot
 
 _SUFFIXES = (".yaml", ".yml", ".json")
 _NAMES = frozenset({"Kustomization"})
-_GITLINK = 0o160000
 _IGNORED_BY_HFS = dict.fromkeys([*range(0x200C, 0x2010), *range(0x202A, 0x202F), *range(0x206A, 0x2070), 0xFEFF])
 """Characters that HFS+ drops from names, so that `.g\u200cit` becomes `.git` (CVE-2014-9390)."""
 _LINK_DEPTH = 10
@@ -161,7 +161,7 @@ class _Walk:
                 yield from self._folder(entry.id, here, depth + 1)
             elif entry.is_link:
                 self._links.append((here, entry))
-            elif entry.mode == _GITLINK:
+            elif entry.mode == GITLINK:
                 raise ManifestInvalid(
                     "a submodule, whose files are in another repository",
                     file=here,
