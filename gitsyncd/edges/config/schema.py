@@ -1,0 +1,280 @@
+"""What the agent file may say: its keys, their types, defaults and meaning, in the order of the reference page.
+
+What it means, with names turned into references, is `resolve`. A key that is reserved for a later version stands in
+`later` of its model, so that it is refused as such and not as a misspelling.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from gitsyncd.edges.config.values import (
+    AgentName,
+    Branch,
+    BranchPattern,
+    DnsLabel,
+    Duration,
+    FileName,
+    LabelKey,
+    LabelValue,
+    Pointer,
+    RepositoryPath,
+    ServerUrl,
+    SourceUrl,
+)
+
+VERSION = 1
+
+
+class Section(BaseModel):
+    """A map of the agent file: strict types, no unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    later: ClassVar[frozenset[str]] = frozenset()
+    """Keys that a later version will know."""
+
+
+class Log(Section):
+    """What is logged, and how it looks."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least that is logged.")
+    format: Literal["auto", "json", "console"] = Field(
+        "auto", description="`auto` is console on a terminal and JSON lines otherwise."
+    )
+
+
+class Writers(Section):
+    """Names of field managers, with `*`, on top of the built-in table: who wrote a field that Git does not name."""
+
+    person: list[str] = Field([], description="Tools that people write with by hand.", examples=[["my-console"]])
+    delivery: list[str] = Field([], description="Pipelines and other delivery tools.")
+    controller: list[str] = Field([], description="Controllers, whose fields are theirs.", examples=[["my-operator"]])
+
+
+class Agent(Section):
+    """The daemon itself."""
+
+    later = frozenset({"http", "webhook", "shard", "exec_plugins"})
+
+    name: AgentName = Field(
+        description="Part of marks, leases and the field manager; at most 40 characters. An agent with a new name is "
+        "another one, which finds the objects of the old one owned by somebody else.",
+        examples=["edge-eu"],
+    )
+    state_dir: FileName = Field(
+        "/var/lib/gitsyncd", description="Mirrors, caches, last reports. All of it can be lost without harm."
+    )
+    cluster_namespace: DnsLabel = Field(
+        "gitsyncd",
+        description="Where the inventory and the lease live in every cluster. Made when missing and allowed.",
+    )
+    socket: FileName = Field("/run/gitsyncd/agent.sock", description="The local API that the commands talk to.")
+    log: Log = Field(Log(), description=Log.__doc__)
+    writers: Writers = Field(Writers(), description=Writers.__doc__)
+
+
+class Ref(Section):
+    """What of a repository is followed."""
+
+    later = frozenset({"tag", "semver", "commit", "name"})
+
+    branch: Branch = Field(description="The branch to follow.", examples=["main"])
+
+
+class TargetRef(Section):
+    """Another branch than the source's: a branch per cluster."""
+
+    later = Ref.later
+
+    branch: BranchPattern = Field(
+        description="The branch to follow; `{cluster}` and `{labels.NAME}` are filled in.", examples=["env/{cluster}"]
+    )
+
+
+class Auth(Section):
+    """Credentials, by file. Every file is read again when it changes."""
+
+    later = frozenset(
+        {
+            "bearer_file",
+            "client_cert_file",
+            "client_key_file",
+            "github_app",
+            "known_hosts_file",
+            "ssh_key_file",
+            "ssh_key_passphrase_file",
+        }
+    )
+
+    username: str = Field(description="Most servers accept any name beside a token.", examples=["git"])
+    password_file: FileName = Field(
+        description="A file that holds the password or token and nothing else.", examples=["/etc/gitsyncd/fleet.token"]
+    )
+
+
+class Tls(Section):
+    """Whom to trust."""
+
+    ca_file: FileName = Field(
+        description="Certificates (PEM) that are trusted instead of the system's.", examples=["/etc/ssl/my-ca.pem"]
+    )
+
+
+class Source(Section):
+    """A Git repository."""
+
+    later = frozenset({"allow_plain_http", "ignore", "mutable_tags", "proxy", "verify", "webhook"})
+
+    name: DnsLabel = Field(description="What targets call it.", examples=["fleet"])
+    url: SourceUrl = Field(
+        description="`https://`, or `file://` for local use. Credentials never stand in it.",
+        examples=["https://git.example.com/platform/fleet.git"],
+    )
+    ref: Ref = Field(description=Ref.__doc__, examples=[{"branch": "main"}])
+    interval: Duration = Field("30s", description="How often the remote is asked.")
+    timeout: Duration = Field("60s", description="The whole of one look at the remote, a fetch included.")
+    on_rewind: Literal["hold", "follow"] = Field(
+        "hold",
+        description="What is done with a head that does not descend from the last admitted commit: `hold` keeps to the "
+        "admitted one and says so, `follow` takes it.",
+    )
+    auth: Auth | None = Field(None, description=Auth.__doc__)
+    tls: Tls | None = Field(None, description=Tls.__doc__)
+
+
+class Kubeconfig(Section):
+    """Connect by a kubeconfig file."""
+
+    file: FileName = Field(description="The kubeconfig.", examples=["/etc/gitsyncd/eu-1.kubeconfig"])
+    context: str = Field("", description="The context; left out, the file's current one.", examples=["eu-1"])
+
+
+class Limits(Section):
+    """How much is asked of the cluster at once."""
+
+    parallel: int = Field(16, ge=1, le=1000, description="Requests in flight; watches are not counted.")
+
+
+class Cluster(Section):
+    """An API server. It is reached by exactly one of `kubeconfig`, `in_cluster` and `server`."""
+
+    name: DnsLabel = Field(description="What targets call it.", examples=["eu-1"])
+    kubeconfig: Kubeconfig | None = Field(None, description=Kubeconfig.__doc__)
+    in_cluster: bool = Field(False, description="Connect with the service account of the pod that the agent runs in.")
+    server: ServerUrl | None = Field(None, description="Connect to this address.", examples=["https://10.0.0.1:6443"])
+    ca_file: FileName | None = Field(None, description="With `server`: certificates (PEM) to trust.")
+    token_file: FileName | None = Field(None, description="With `server`: a file that holds a bearer token.")
+    client_cert_file: FileName | None = Field(
+        None, description="With `server`: a client certificate (PEM), in place of a token."
+    )
+    client_key_file: FileName | None = Field(None, description="With `client_cert_file`: its key.")
+    labels: dict[LabelKey, LabelValue] = Field(
+        {},
+        description="What targets select on and placeholders take up.",
+        examples=[{"region": "eu", "ring": "canary"}],
+    )
+    limits: Limits = Field(Limits(), description=Limits.__doc__)
+
+
+class Selection(Section):
+    """Which clusters: exactly one of `names` and `match`."""
+
+    names: list[DnsLabel] | None = Field(None, description="These clusters.", examples=[["eu-1", "us-1"]])
+    match: dict[LabelKey, LabelValue] | None = Field(
+        None, description="Every cluster that has all of these labels.", examples=[{"region": "eu"}]
+    )
+
+
+class Prune(Section):
+    """Deletes of what left Git, and how many at once. More than the budget is refused until approved."""
+
+    enabled: bool = Field(True, description="`false` leaves such objects where they are.")
+    max_objects: int = Field(50, ge=0, description="A turn that deletes more objects is refused.")
+    max_percent: int = Field(
+        50,
+        ge=0,
+        le=100,
+        description="A turn that deletes a larger part of the inventory is refused; five deletes are never too many.",
+    )
+    allow_empty: bool = Field(False, description="Whether a path without any object may delete all of them.")
+
+
+class Drift(Section):
+    """What is done about changes made on the cluster."""
+
+    action: Literal["revert", "report"] = Field(
+        "revert", description="What is done about fields and objects that Git names."
+    )
+    foreign_fields: Literal["revert-interactive", "revert-all", "report", "ignore"] = Field(
+        "revert-interactive",
+        description="Fields that somebody added and Git does not name: `revert-interactive` removes those of people "
+        "and delivery tools and reports unknown writers, `revert-all` removes all but those of controllers.",
+    )
+
+
+class IgnoreFields(Section):
+    """Fields that Git may name and others may own. What is left out of the selector matches everything."""
+
+    kind: str = Field(description="The kind.", examples=["Deployment"], min_length=1)
+    group: str | None = Field(None, description="The API group; empty for the core group.", examples=["apps"])
+    name: str = Field("", description="The object's name.")
+    namespace: str = Field("", description="The object's namespace.")
+    paths: list[Pointer] = Field(
+        description="JSON pointers to the fields.", examples=[["/spec/replicas"]], min_length=1
+    )
+
+
+class Wait(Section):
+    """Whether a turn ends only when the objects are healthy."""
+
+    enabled: bool = Field(True, description="`false` ends a turn when everything is applied.")
+    timeout: Duration = Field("5m", description="How long to wait for health.")
+
+
+class Target(Section):
+    """One path of one source on one or more clusters. On each it has its own inventory: `web@eu-1`, `web@us-1`."""
+
+    later = frozenset({"apply", "depends_on", "render", "was"})
+
+    name: DnsLabel = Field(description="The first part of `name@cluster`.", examples=["web"])
+    source: DnsLabel = Field(description="The name of a source.", examples=["fleet"])
+    ref: TargetRef | None = Field(None, description=TargetRef.__doc__)
+    path: RepositoryPath = Field(
+        ".",
+        description="The folder, from the root of the repository; `{cluster}` and `{labels.NAME}` are filled in.",
+        examples=["clusters/{cluster}/web"],
+    )
+    clusters: Selection | None = Field(None, description="Which clusters; left out, every cluster.")
+    namespace: DnsLabel = Field("default", description="For namespaced objects that name none.")
+    interval: Duration = Field("10m", description="A full look even when nothing was heard.")
+    timeout: Duration = Field("5m", description="Apply and wait together.")
+    retry_interval: Duration = Field("30s", description="First retry after a failed turn; doubles up to `interval`.")
+    prune: Prune = Field(Prune(), description=Prune.__doc__)
+    drift: Drift = Field(Drift(), description=Drift.__doc__)
+    adopt: Literal["never", "unowned", "always"] = Field(
+        "unowned",
+        description="Objects that exist already: `unowned` takes those that no agent and no other target owns, "
+        "`always` also the others.",
+    )
+    ignore_fields: list[IgnoreFields] = Field([], description=IgnoreFields.__doc__)
+    suspend: bool = Field(False, description="Nothing is written for this target; it is still looked at and reported.")
+    wait: Wait = Field(Wait(), description=Wait.__doc__)
+
+
+class AgentFile(Section):
+    """The agent file: one agent, the repositories that it reads, the clusters that it writes to, what goes where."""
+
+    later = frozenset({"images", "include"})
+
+    version: Literal[1] = Field(description="The version of this format.", examples=[VERSION])
+    agent: Agent = Field(description=Agent.__doc__, examples=[{"name": "edge-eu"}])
+    sources: list[Source] = Field([], description="Git repositories.")
+    clusters: list[Cluster] = Field([], description="API servers.")
+    targets: list[Target] = Field([], description="What goes where.")
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of the agent file, for editors. Stable for one version of gitsyncd."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | AgentFile.model_json_schema()

@@ -1,0 +1,194 @@
+"""What a single value of the agent file may be: names, durations, addresses, branches, paths with placeholders.
+
+Each check takes text and gives it back, or raises with what is wrong and what to write. None knows other values.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Annotated, Any
+from urllib.parse import SplitResult, urlsplit
+
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
+
+from gitsyncd.model.units import parse_duration
+
+DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+LABEL_KEY = re.compile(r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
+LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
+PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+DURATION_PATTERN = r"^([0-9]+(\.[0-9]+)?(h|ms|m|s))+$"
+LONGEST_AGENT_NAME = 40
+LONGEST_DURATION_DAYS = 366
+_LONGEST_QUOTE = 60
+
+# What git check-ref-format refuses in a branch, as far as it can be told without the rest of the name.
+_NOT_IN_BRANCH = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|/\.|\.lock(/|$)|^[-/.]|[/.]$|^@$")
+
+
+def wrong(what: str, fix: str) -> PydanticCustomError:
+    """The one way in which a check says no."""
+    return PydanticCustomError("mistake", "{what}", {"what": what, "fix": fix})
+
+
+def quoted(text: str) -> str:
+    """A value as a message shows it: never long, never over several lines."""
+    return repr(text if len(text) <= _LONGEST_QUOTE else text[:_LONGEST_QUOTE] + "…")
+
+
+def _dns_label(text: str) -> str:
+    if not DNS_LABEL.fullmatch(text):
+        raise wrong(
+            f"{quoted(text)} is no DNS label",
+            "write at most 63 of a-z, 0-9 and -, beginning and ending with one of a-z, 0-9",
+        )
+    return text
+
+
+def _agent_name(text: str) -> str:
+    if len(_dns_label(text)) > LONGEST_AGENT_NAME:
+        raise wrong(f"is {len(text)} characters long", f"write at most {LONGEST_AGENT_NAME}")
+    return text
+
+
+def _duration(text: str) -> str:
+    try:
+        parsed = parse_duration(text)
+    except (ValueError, OverflowError):
+        raise wrong(f"{quoted(text)} is not a duration", "write it like 90s, 10m or 1h30m") from None
+    if parsed.total_seconds() < 1 or parsed.days >= LONGEST_DURATION_DAYS:
+        raise wrong(f"{quoted(text)} is out of range", "write at least 1s and at most a year")
+    return text
+
+
+def is_branch(text: str) -> bool:
+    """Whether Git accepts it as the name of a branch."""
+    return bool(text) and not _NOT_IN_BRANCH.search(text)
+
+
+def _branch(text: str) -> str:
+    if text.startswith("refs/"):
+        raise wrong(f"{quoted(text)} is a full ref", "write the branch alone, such as main")
+    if not is_branch(text):
+        raise wrong(f"{quoted(text)} is no name of a branch", "write it as `git branch` shows it, such as main")
+    if "{" in text:
+        raise wrong("has a placeholder, which only the ref of a target may have", "write a branch, such as main")
+    return text
+
+
+def _branch_pattern(text: str) -> str:
+    _branch(PLACEHOLDER.sub("x", _placeholders(text)))
+    return text
+
+
+def _placeholders(text: str) -> str:
+    for name in PLACEHOLDER.findall(text):
+        label = name.removeprefix("labels.")
+        if name != "cluster" and (label == name or not LABEL_KEY.fullmatch(label)):
+            raise wrong(f"{quoted('{' + name + '}')} is no placeholder", "write {cluster} or {labels.NAME}")
+    if re.search("[{}]", PLACEHOLDER.sub("", text)):
+        raise wrong("has a brace without its other half", "write {cluster} or {labels.NAME}")
+    return text
+
+
+def _path(text: str) -> str:
+    _placeholders(text)
+    if text.startswith("/") or "\\" in text or "\x00" in text:
+        raise wrong(
+            f"{quoted(text)} is no path inside a repository", "write it from the root with /, such as clusters/eu-1"
+        )
+    if ".." in text.split("/"):
+        raise wrong(f"{quoted(text)} leaves its folder", "write the path from the root of the repository, without ..")
+    return text
+
+
+def _file(text: str) -> str:
+    # A password may stand here by mistake, so the value is not quoted.
+    if not text or "\x00" in text or text.startswith("~"):
+        raise wrong("is no file name", "write the full name, such as /etc/gitsyncd/name; ~ is not followed")
+    unknown = [name for name in PLACEHOLDER.findall(text) if name != "credentials"]
+    if unknown:
+        raise wrong("has a placeholder that file names do not know", "the only one is {credentials}")
+    return text
+
+
+def _pointer(text: str) -> str:
+    if not text.startswith("/") or re.search(r"~(?![01])", text):
+        raise wrong(f"{quoted(text)} is no JSON pointer", "write it like /spec/replicas, with ~1 for a / inside a key")
+    return text
+
+
+def _label_key(text: str) -> str:
+    if not LABEL_KEY.fullmatch(text):
+        raise wrong(f"{quoted(text)} is no label name", "write letters, digits, - _ and ., such as region")
+    return text
+
+
+def _label_value(text: str) -> str:
+    if not LABEL_VALUE.fullmatch(text):
+        raise wrong(f"{quoted(text)} is no label value", "write at most 63 letters, digits, - _ and .")
+    return text
+
+
+def _split(text: str) -> SplitResult:
+    """The parts of an address. Nothing of it is quoted in messages: it may hold a password."""
+    if re.search(r"[\x00-\x20\x7f]", text):
+        raise wrong("holds a space or a control character", "write it like https://git.example.com/team/fleet.git")
+    try:
+        parts = urlsplit(text)
+        _ = parts.port
+    except ValueError:
+        raise wrong("is no address", "write it like https://git.example.com/team/fleet.git") from None
+    if parts.scheme in {"https", "http"} and "@" in parts.netloc:
+        raise wrong(
+            "holds a user name or a password", "take it out and name a file: auth: {username: …, password_file: …}"
+        )
+    return parts
+
+
+def _source_url(text: str) -> str:
+    parts = _split(text)
+    match parts.scheme:
+        case "https" if parts.hostname and not (parts.query or parts.fragment):
+            return text
+        case "https" if parts.hostname:
+            raise wrong("has a ? or a # in it", "write the address that git clone takes, and credentials under auth")
+        case "file" if parts.path.startswith("/") and parts.netloc in {"", "localhost"}:
+            return text
+        case "http":
+            raise wrong("is plain http, which is not supported yet", "write https://")
+        case "ssh" | "git+ssh" | "ssh+git":
+            raise wrong("is ssh, which is not supported yet", "write the https:// address of the repository")
+        case "" if re.match(r"[^/]*@[^/]*:", text):
+            raise wrong("is ssh, which is not supported yet", "write the https:// address of the repository")
+    raise wrong("is no address of a repository", "write https://host/path, or file:///path for local use")
+
+
+def _server_url(text: str) -> str:
+    parts = _split(text)
+    if parts.scheme != "https" or not parts.hostname or parts.query or parts.fragment:
+        raise wrong("is no address of an API server", "write it like https://10.0.0.1:6443")
+    return text
+
+
+def _checked(check: Callable[[str], str], description: str, **schema: Any) -> Any:
+    """Metadata for `Annotated`: the check, and what the JSON Schema and the reference page say of the type."""
+    return (AfterValidator(check), Field(json_schema_extra={"x-type": description, **schema}))
+
+
+DnsLabel = Annotated[str, *_checked(_dns_label, "DNS label", pattern=f"^{DNS_LABEL.pattern}$")]
+AgentName = Annotated[
+    str, *_checked(_agent_name, "DNS label", pattern=f"^{DNS_LABEL.pattern}$", maxLength=LONGEST_AGENT_NAME)
+]
+Duration = Annotated[str, *_checked(_duration, "duration", pattern=DURATION_PATTERN)]
+Branch = Annotated[str, *_checked(_branch, "branch")]
+BranchPattern = Annotated[str, *_checked(_branch_pattern, "branch with placeholders")]
+RepositoryPath = Annotated[str, *_checked(_path, "path with placeholders")]
+FileName = Annotated[str, *_checked(_file, "file")]
+Pointer = Annotated[str, *_checked(_pointer, "JSON pointer", pattern="^/")]
+LabelKey = Annotated[str, *_checked(_label_key, "label name")]
+LabelValue = Annotated[str, *_checked(_label_value, "label value")]
+SourceUrl = Annotated[str, *_checked(_source_url, "address", pattern="^(https|file)://")]
+ServerUrl = Annotated[str, *_checked(_server_url, "address", pattern="^https://")]
