@@ -8,6 +8,7 @@ checked.
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -62,8 +63,7 @@ class Reader:
         return self._values(text)
 
     def _values(self, text: bytes) -> Iterator[tuple[Any, int]]:
-        if text[:2] in {b"\xff\xfe", b"\xfe\xff"}:
-            raise YamlError("the file is UTF-16", 1, hint="Save it as UTF-8.")
+        text = _utf8(text)
         if text.lstrip()[:1] == b"{" and (documents := _json_documents(text)) is not None:
             yield from documents
             return
@@ -78,6 +78,18 @@ class Reader:
         except YamlError as error:
             error.line += line - 1
             raise
+
+
+def _utf8(text: bytes) -> bytes:
+    """The text without a byte order mark, which may also say that it is UTF-16 (what PowerShell writes)."""
+    if text.startswith(codecs.BOM_UTF8):
+        return text.removeprefix(codecs.BOM_UTF8)
+    if text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        try:
+            return text.decode("utf-16").encode()
+        except UnicodeError:
+            raise YamlError("the file begins as UTF-16 and is none", 1, hint="Save it as UTF-8.") from None
+    return text
 
 
 def _chunks(text: bytes) -> Iterator[tuple[bytes, int]]:

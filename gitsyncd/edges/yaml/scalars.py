@@ -31,6 +31,8 @@ _NUMBER_START = frozenset("0123456789+-.")
 _INT64 = range(-(2**63), 2**63)
 _UINT64_MAX = 2**64 - 1
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", re.ASCII)
+_DOT_FLOAT = re.compile(r"\.[0-9]+(_[0-9]+)*([eE][-+]?[0-9]+(_[0-9]+)*)?", re.ASCII)
+"""Text that begins with a dot goes to Go's `ParseFloat` as it is, which wants each underscore between digits."""
 _DECIMAL = re.compile(r"[0-9]+", re.ASCII)
 _PREFIXED = re.compile(r"0(?:[xX](?P<hex>[0-9a-fA-F]+)|[bB](?P<bin>[01]+)|[oO]?(?P<oct>[0-7]+))", re.ASCII)
 _ODD_BINARY = re.compile(r"0b([-+][01]+)", re.ASCII)
@@ -101,7 +103,7 @@ def _magnitude(digits: str) -> int | None:
 
 def _number(text: str) -> float | None:
     if text[0] == ".":
-        return _float(text)
+        return _float(text.replace("_", "")) if _DOT_FLOAT.fullmatch(text) else None
     value = integer(text)
     return value if value is not None else _float(text.replace("_", ""))
 
