@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 
 from gitsyncd.core.controls import controls
+from gitsyncd.core.order import CRD, stages, waits_for
 from gitsyncd.model.errors import ManifestInvalid
 from gitsyncd.model.ids import ObjectId, ObjectType, ResourceType, group_of
 from gitsyncd.model.manifest import DEFAULT_CONTROLS, Controls, Desired, Document, Manifest
@@ -29,15 +30,20 @@ LAST_APPLIED_ANNOTATION = "kubectl.kubernetes.io/last-applied-configuration"
 # What only a server writes. People commit it when they save the output of `kubectl get -o yaml`; sent back it would be
 # refused (managedFields) or turn the apply into a precondition that nobody meant (resourceVersion, uid).
 _SERVER_FIELDS = (
-    "creationTimestamp", "deletionGracePeriodSeconds", "deletionTimestamp", "generation", "managedFields",
-    "resourceVersion", "selfLink", "uid",
-)  # fmt: skip
+    "creationTimestamp",
+    "deletionGracePeriodSeconds",
+    "deletionTimestamp",
+    "generation",
+    "managedFields",
+    "resourceVersion",
+    "selfLink",
+    "uid",
+)
 
 SCALABLE = frozenset(
     {("apps", "Deployment"), ("apps", "StatefulSet"), ("apps", "ReplicaSet"), ("", "ReplicationController")}
 )
 HPA = ("autoscaling", "HorizontalPodAutoscaler")
-CRD = ("apiextensions.k8s.io", "CustomResourceDefinition")
 SECRET = ("", "Secret")
 
 
@@ -81,12 +87,14 @@ def desired(documents: Iterable[Document], place: Place) -> Desired:
         if twin is not None:
             raise ManifestInvalid(
                 f"{object_id} stands twice: here and at {twin.origin}",
-                file=document.origin.file, line=document.origin.line,
+                file=document.origin.file,
+                line=document.origin.line,
                 hint="Remove one of the two, or give it another name.",
-            )  # fmt: skip
+            )
         manifest = _settle(document, body, object_id, autoscaled.get(object_id, ""), place)
         (unknown if namespaced is None else manifests)[object_id] = manifest
-    return Desired(manifests=manifests, unknown=unknown)
+    waits = waits_for(manifests)
+    return Desired(manifests=manifests, unknown=unknown, waits=waits, stages=stages(manifests, waits))
 
 
 def scaled_by(autoscaler: Mapping[str, Any], namespace: str) -> dict[ObjectId, str]:
@@ -132,9 +140,10 @@ def _identity(document: Document, namespaced: bool | None, default_namespace: st
     if namespaced is False and document.namespace:
         raise ManifestInvalid(
             f"{document.kind} {document.name!r} is cluster-scoped and cannot have the namespace {document.namespace!r}",
-            file=document.origin.file, line=document.origin.line,
+            file=document.origin.file,
+            line=document.origin.line,
             hint="Remove `metadata.namespace`.",
-        )  # fmt: skip
+        )
     namespace = document.namespace if namespaced is None else (document.namespace or default_namespace) * namespaced
     return ObjectId(group=group_of(document.api_version), kind=document.kind, namespace=namespace, name=document.name)
 
@@ -152,8 +161,10 @@ def _settle(document: Document, body: dict[str, Any], object_id: ObjectId, autos
         metadata["namespace"] = object_id.namespace
     metadata["labels"] = labels | {AGENT_LABEL: place.agent}
     metadata["annotations"] = annotations | {
-        TARGET_ANNOTATION: place.target, ID_ANNOTATION: str(object_id), PATH_ANNOTATION: document.origin.file,
-    }  # fmt: skip
+        TARGET_ANNOTATION: place.target,
+        ID_ANNOTATION: str(object_id),
+        PATH_ANNOTATION: document.origin.file,
+    }
     secret = (object_id.group, object_id.kind) == SECRET
     if secret:
         _fold_string_data(body, document)
@@ -165,10 +176,15 @@ def _settle(document: Document, body: dict[str, Any], object_id: ObjectId, autos
         left_out = f".spec.replicas is left to {autoscaler}"
     encoded = orjson.dumps(body)
     return Manifest(
-        id=object_id, api_version=document.api_version, body=encoded, origin=document.origin, controls=asked,
+        id=object_id,
+        api_version=document.api_version,
+        body=encoded,
+        origin=document.origin,
+        controls=asked,
         digest=digest(encoded, key=place.key if secret else b""),
-        yields=yields, left_out=left_out,
-    )  # fmt: skip
+        yields=yields,
+        left_out=left_out,
+    )
 
 
 def _controls(annotations: Mapping[str, Any], document: Document, cluster: str) -> Controls:
@@ -194,9 +210,10 @@ def _string_map(metadata: Mapping[str, Any], field: str, document: Document) -> 
         )
         raise ManifestInvalid(
             f"metadata.{field}{f'[{wrong!r}]' if wrong else ''} must be text",
-            file=document.origin.file, line=document.origin.line,
-            hint='Put the value in quotes: YAML reads yes, 1 and 1.0 as something else than text.',
-        )  # fmt: skip
+            file=document.origin.file,
+            line=document.origin.line,
+            hint="Put the value in quotes: YAML reads yes, 1 and 1.0 as something else than text.",
+        )
     return dict(value)
 
 
@@ -216,7 +233,9 @@ def _fold_string_data(body: dict[str, Any], document: Document) -> None:
         or not all(isinstance(value, str) for value in text.values())
     ):
         raise ManifestInvalid(
-            "stringData of a Secret must map names to text", file=document.origin.file, line=document.origin.line,
+            "stringData of a Secret must map names to text",
+            file=document.origin.file,
+            line=document.origin.line,
             hint="Put the values in quotes.",
-        )  # fmt: skip
+        )
     body["data"] = data | {name: base64.b64encode(value.encode()).decode() for name, value in text.items()}

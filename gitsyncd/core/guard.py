@@ -15,10 +15,14 @@ from gitsyncd.model.plan import Change, Operation, Plan, Refusal
 from gitsyncd.model.target import PrunePolicy
 
 NEVER_TOO_MANY = 5
-NEEDS_APPROVAL = frozenset({
-    ("", "Namespace"), ("", "PersistentVolume"), ("", "PersistentVolumeClaim"),
-    ("apiextensions.k8s.io", "CustomResourceDefinition"),
-})  # fmt: skip
+NEEDS_APPROVAL = frozenset(
+    {
+        ("", "Namespace"),
+        ("", "PersistentVolume"),
+        ("", "PersistentVolumeClaim"),
+        ("apiextensions.k8s.io", "CustomResourceDefinition"),
+    }
+)
 """Kinds whose deletion takes data along that Git cannot bring back."""
 
 _TRAILER = re.compile(r"(?P<target>\S+)\s+prune=(?P<count>\d+)")

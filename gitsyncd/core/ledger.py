@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from gitsyncd.model.errors import GitsyncdError
 from gitsyncd.model.ids import ObjectId
 from gitsyncd.model.inventory import Entry, EntryState, Inventory
-from gitsyncd.model.observed import Observed
+from gitsyncd.model.observed import Blame, Observed
 from gitsyncd.model.plan import Change, Operation, Plan
 
 _WRITES_AHEAD = frozenset({Operation.CREATE, Operation.ADOPT, Operation.RECREATE})
@@ -33,6 +33,8 @@ class Outcome:
     """Not carried out: drift only reported, or the turn ended early."""
     fields: tuple[str, ...] = ()
     """Paths that the write changed back, for `drift reverted`."""
+    blame: Blame | None = None
+    """Who had changed them."""
     took_s: float = 0.0
 
 
@@ -49,6 +51,15 @@ def intend(inventory: Inventory, plan: Plan, *, commit: str, cluster_uid: str) -
             # The object that we recorded is gone. Whatever this turn creates has another UID, and must be found by
             # its marks after a crash.
             entries[change.id] = replace(known, state=EntryState.PENDING, uid="")
+    for change in plan.changes:
+        if (
+            change.manifest is not None
+            and change.manifest.controls.recreate
+            and change.id in entries
+            and not change.report_only
+        ):
+            # It may be deleted and created again on the way, under a UID that nobody knows yet.
+            entries[change.id] = replace(entries[change.id], state=EntryState.PENDING, uid="")
     if entries == inventory.entries and inventory.commit == commit and inventory.cluster_uid == cluster_uid:
         return inventory
     return replace(inventory, entries=entries, commit=commit, cluster_uid=cluster_uid)
@@ -81,9 +92,11 @@ def rebuilt(target: str, marked: Mapping[ObjectId, tuple[str, Observed]], *, clu
 def _pending(change: Change) -> Entry:
     assert change.manifest is not None
     return Entry(
-        api_version=change.manifest.api_version, state=EntryState.PENDING,
-        path=change.manifest.origin.file, prune=change.manifest.controls.prune,
-    )  # fmt: skip
+        api_version=change.manifest.api_version,
+        state=EntryState.PENDING,
+        path=change.manifest.origin.file,
+        prune=change.manifest.controls.prune,
+    )
 
 
 def _settle_one(entries: dict[ObjectId, Entry], outcome: Outcome, commit: str) -> None:
@@ -109,8 +122,13 @@ def live_entry(change: Change, observed: Observed, commit: str) -> Entry:
         change.drift and change.entry and change.entry.digest == manifest.digest
     )
     return Entry(
-        api_version=manifest.api_version, state=EntryState.LIVE, uid=observed.uid, digest=manifest.digest,
-        entry_hash=observed.entry_hash, projection_hash=observed.projection_hash,
+        api_version=manifest.api_version,
+        state=EntryState.LIVE,
+        uid=observed.uid,
+        digest=manifest.digest,
+        entry_hash=observed.entry_hash,
+        projection_hash=observed.projection_hash,
         commit=commit if for_git or change.entry is None else change.entry.commit,
-        path=manifest.origin.file, prune=manifest.controls.prune,
-    )  # fmt: skip
+        path=manifest.origin.file,
+        prune=manifest.controls.prune,
+    )

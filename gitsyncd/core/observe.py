@@ -53,6 +53,7 @@ def observe(
         reconcile_disabled=live.reconcile_disabled,
         prune_disabled=live.prune_disabled,
         prune_needs_approval=live.prune_needs_approval,
+        scaled=any(entry.get("subresource") == "scale" for entry in all_entries),
         controlled=_controlled(meta.get("ownerReferences")),
         deleting=meta.get("deletionTimestamp") is not None,
     )

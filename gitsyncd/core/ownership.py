@@ -96,6 +96,7 @@ def _additions_of(obj: Json, entry: Json, ours: Fields, table: WriterTable) -> I
                 operation=_text(entry.get("operation")),
                 at=written_at(entry),
                 fields=tuple(map(path_text, found)),
+                keys=tuple(found),
                 keep=keep,
             )
 

@@ -143,9 +143,14 @@ def plan(scene: Scene) -> Plan:
     changes.sort(key=_position)
     ordered = tuple(changes)
     return Plan(
-        target=scene.target_id, revision=scene.revision, changes=ordered, keep=keep, recorded=recorded,
-        foreign=tuple(foreign), digest=digest(scene.target_id, scene.commit, ordered),
-    )  # fmt: skip
+        target=scene.target_id,
+        revision=scene.revision,
+        changes=ordered,
+        keep=keep,
+        recorded=recorded,
+        foreign=tuple(foreign),
+        digest=digest(scene.target_id, scene.commit, ordered),
+    )
 
 
 def digest(target: str, commit: str, changes: Iterable[Change]) -> str:
@@ -180,11 +185,14 @@ def owner(observed: Observed, entry: Entry | None, target: str, agent: str) -> t
     return Owner.NOBODY, ""
 
 
-def drift(entry: Entry, observed: Observed, policy: Policy) -> DriftKind | None:
-    """How the live object moved away from what we last saw in answer to our own apply; None when it did not."""
+def drift(entry: Entry, observed: Observed, policy: Policy, *, merge: bool = False) -> DriftKind | None:
+    """How the live object moved away from what we last saw in answer to our own apply; None when it did not.
+
+    With `merge`, what others add is theirs.
+    """
     if observed.projection_hash != entry.projection_hash:
         return DriftKind.CHANGED
-    if any(_removed(addition, policy) for addition in observed.additions):
+    if not merge and any(removes(addition, policy) for addition in observed.additions):
         return DriftKind.ADDED
     return DriftKind.OWNERSHIP if observed.entry_hash != entry.entry_hash else None
 
@@ -216,13 +224,20 @@ def _decide(case: Case, scene: Scene) -> Change | None:
 
 
 def _change(
-    case: Case, operation: Operation, reason: str, kind: DriftKind | None = None, *, report: bool = False
+    case: Case, scene: Scene, operation: Operation, reason: str, kind: DriftKind | None = None, *, report: bool = False
 ) -> Change:
-    wave = case.manifest.controls.wave if case.manifest else 0
+    when = scene.desired.stages.get(case.id) or stage(case.id, case.manifest.controls.wave if case.manifest else 0)
     return Change(
-        id=case.id, operation=operation, reason=reason, drift=kind, manifest=case.manifest, entry=case.entry,
-        observed=case.observed, stage=stage(case.id, wave), report_only=report,
-    )  # fmt: skip
+        id=case.id,
+        operation=operation,
+        reason=reason,
+        drift=kind,
+        manifest=case.manifest,
+        entry=case.entry,
+        observed=case.observed,
+        stage=when,
+        report_only=report,
+    )
 
 
 def _position(change: Change) -> tuple[bool, tuple[int, int], ObjectId]:
@@ -238,16 +253,18 @@ def _create(case: Case, scene: Scene) -> Change | None:
         return None
     elsewhere = scene.claims.get(case.id)
     if elsewhere and case.entry is None:
-        return _change(case, Operation.BLOCK, f"wanted by target {elsewhere}, too")
+        return _change(case, scene, Operation.BLOCK, f"wanted by target {elsewhere}, too")
     gone = case.entry is not None and case.entry.state is not EntryState.PENDING
     if not gone:
-        return _change(case, Operation.CREATE, "new in revision")
+        return _change(case, scene, Operation.CREATE, "new in revision")
     if case.manifest.digest != case.entry.digest if case.entry else False:
-        return _change(case, Operation.CREATE, "changed in revision and deleted on the cluster", DriftKind.DELETED)
+        return _change(
+            case, scene, Operation.CREATE, "changed in revision and deleted on the cluster", DriftKind.DELETED
+        )
     if case.id in scene.calm:
         return None
     report = scene.policy.drift is DriftAction.REPORT
-    return _change(case, Operation.CREATE, "drift: deleted on the cluster", DriftKind.DELETED, report=report)
+    return _change(case, scene, Operation.CREATE, "drift: deleted on the cluster", DriftKind.DELETED, report=report)
 
 
 def _compare(case: Case, scene: Scene) -> Change | None:
@@ -259,21 +276,21 @@ def _compare(case: Case, scene: Scene) -> Change | None:
     if manifest.controls.apply is Apply.IF_NOT_PRESENT and entry is not None and entry.state is EntryState.LIVE:
         return None
     if observed.deleting:
-        return _change(case, Operation.BLOCK, "being deleted on the cluster: created again when it is gone")
+        return _change(case, scene, Operation.BLOCK, "being deleted on the cluster: created again when it is gone")
     if entry is None or entry.state is EntryState.PENDING:
-        return _change(case, Operation.UPDATE, "not confirmed by an earlier turn")
+        return _change(case, scene, Operation.UPDATE, "not confirmed by an earlier turn")
     if entry.uid != observed.uid:
-        return _change(case, Operation.UPDATE, "deleted and created again on the cluster", DriftKind.CHANGED)
-    moved = drift(entry, observed, scene.policy)
+        return _change(case, scene, Operation.UPDATE, "deleted and created again on the cluster", DriftKind.CHANGED)
+    moved = drift(entry, observed, scene.policy, merge=manifest.controls.apply is Apply.MERGE)
     if moved is None and observed.mark is None:
         moved = DriftKind.CHANGED
     if manifest.digest != entry.digest or entry.state is EntryState.DELETING:
         reason = "changed in revision" if moved is None else "changed in revision and on the cluster"
-        return _change(case, Operation.UPDATE, reason, moved)
+        return _change(case, scene, Operation.UPDATE, reason, moved)
     if moved is None or case.id in scene.calm:
         return None
     report = scene.policy.drift is DriftAction.REPORT
-    return _change(case, Operation.REVERT, f"drift: {_DRIFT_WORDS[moved]}", moved, report=report)
+    return _change(case, scene, Operation.REVERT, f"drift: {_DRIFT_WORDS[moved]}", moved, report=report)
 
 
 _DRIFT_WORDS = {
@@ -290,10 +307,10 @@ def _adopt(case: Case, scene: Scene) -> Change | None:
     if _left_alone(manifest) or manifest.controls.apply is Apply.IF_NOT_PRESENT or case.observed.reconcile_disabled:
         return None
     if case.observed.deleting:
-        return _change(case, Operation.BLOCK, "being deleted on the cluster: created again when it is gone")
+        return _change(case, scene, Operation.BLOCK, "being deleted on the cluster: created again when it is gone")
     if scene.policy.adopt is Adopt.NEVER and case.entry is None:
-        return _change(case, Operation.BLOCK, "exists already, and `adopt: never` leaves it to whoever made it")
-    return _change(case, Operation.ADOPT, "exists already")
+        return _change(case, scene, Operation.BLOCK, "exists already, and `adopt: never` leaves it to whoever made it")
+    return _change(case, scene, Operation.ADOPT, "exists already")
 
 
 def _contested(case: Case, scene: Scene) -> Change | None:
@@ -305,10 +322,10 @@ def _contested(case: Case, scene: Scene) -> Change | None:
     mark = observed.mark
     ours = mark is not None and mark.agent == scene.agent
     if ours and mark is not None and scene.claims_complete and scene.claims.get(case.id) != mark.target:
-        return _change(case, Operation.ADOPT, f"handed over by target {mark.target}")
+        return _change(case, scene, Operation.ADOPT, f"handed over by target {mark.target}")
     if scene.policy.adopt is Adopt.ALWAYS and not ours:
-        return _change(case, Operation.ADOPT, f"taken over from {case.owned_by}: `adopt: always`")
-    return _change(case, Operation.BLOCK, f"owned by {case.owned_by}")
+        return _change(case, scene, Operation.ADOPT, f"taken over from {case.owned_by}: `adopt: always`")
+    return _change(case, scene, Operation.BLOCK, f"owned by {case.owned_by}")
 
 
 def _prune(case: Case, scene: Scene) -> Change | None:
@@ -318,12 +335,14 @@ def _prune(case: Case, scene: Scene) -> Change | None:
         return None
     kept = _why_kept(case, scene)
     if kept:
-        return _change(case, Operation.RELEASE, kept)
+        return _change(case, scene, Operation.RELEASE, kept)
     if observed.deleting or not scene.claims_complete or not scene.inventory.trusted:
         return None
     if (case.id.group, case.id.kind) == NAMESPACE and _still_wanted_in(case.id.name, scene):
-        return _change(case, Operation.BLOCK, "removed in revision, but Git still wants objects in this namespace")
-    return _change(case, Operation.PRUNE, "removed in revision")
+        return _change(
+            case, scene, Operation.BLOCK, "removed in revision, but Git still wants objects in this namespace"
+        )
+    return _change(case, scene, Operation.PRUNE, "removed in revision")
 
 
 def _why_kept(case: Case, scene: Scene) -> str:
@@ -360,14 +379,14 @@ def _still_wanted_in(namespace: str, scene: Scene) -> bool:
 def _release_foreign(case: Case, scene: Scene) -> Change | None:
     if scene.scope is not None:
         return None
-    return _change(case, Operation.RELEASE, "ownership changed on the cluster")
+    return _change(case, scene, Operation.RELEASE, "ownership changed on the cluster")
 
 
 def _release_gone(case: Case, scene: Scene) -> Change | None:
     if scene.scope is not None:
         return None
     deleting = case.entry is not None and case.entry.state is EntryState.DELETING
-    return _change(case, Operation.RELEASE, "deleted at last" if deleting else "gone already")
+    return _change(case, scene, Operation.RELEASE, "deleted at last" if deleting else "gone already")
 
 
 def _not_ours(case: Case, scene: Scene) -> Change | None:  # noqa: ARG001 - the shape of every decision
@@ -378,8 +397,10 @@ def _left_alone(manifest: Manifest) -> bool:
     return not manifest.controls.reconcile or manifest.controls.apply is Apply.IGNORE
 
 
-def _removed(addition: Addition, policy: Policy) -> bool:
+def removes(addition: Addition, policy: Policy) -> bool:
     """Whether policy has these added fields removed again."""
+    if addition.keep:
+        return False
     if policy.foreign_fields is ForeignFields.REVERT_INTERACTIVE:
         return addition.writer in {Writer.PERSON, Writer.DELIVERY}
     return policy.foreign_fields is ForeignFields.REVERT_ALL and addition.writer is not Writer.CONTROLLER
@@ -389,7 +410,7 @@ def _told(addition: Addition, policy: Policy) -> bool:
     """Whether a person should hear of added fields that stay."""
     if policy.foreign_fields is ForeignFields.IGNORE or addition.writer is Writer.CONTROLLER:
         return False
-    return not _removed(addition, policy)
+    return not removes(addition, policy)
 
 
 _US, _NOBODY, _OTHER = frozenset({Owner.US}), frozenset({Owner.NOBODY}), frozenset({Owner.OTHER})
@@ -397,11 +418,43 @@ _YES, _NO, _ANY = Fact.YES, Fact.NO, Fact.ANY
 TABLE: tuple[Row, ...] = (
     Row(git=_YES, recorded=_NO, live=_NO, operation="create", reason="new in revision", decide=_create),
     Row(git=_YES, recorded=_YES, live=_NO, operation="create", reason="drift: deleted on the cluster", decide=_create),
-    Row(git=_YES, recorded=_ANY, live=_YES, owner=_US, operation="keep, or update", reason="nothing / revision / drift / both", decide=_compare),
-    Row(git=_YES, recorded=_ANY, live=_YES, owner=_NOBODY, operation="adopt, or block by policy", reason="exists already", decide=_adopt),
+    Row(
+        git=_YES,
+        recorded=_ANY,
+        live=_YES,
+        owner=_US,
+        operation="keep, or update",
+        reason="nothing / revision / drift / both",
+        decide=_compare,
+    ),
+    Row(
+        git=_YES,
+        recorded=_ANY,
+        live=_YES,
+        owner=_NOBODY,
+        operation="adopt, or block by policy",
+        reason="exists already",
+        decide=_adopt,
+    ),
     Row(git=_YES, recorded=_ANY, live=_YES, owner=_OTHER, operation="block", reason="owned by …", decide=_contested),
-    Row(git=_NO, recorded=_YES, live=_YES, owner=_US, operation="prune, or orphan by policy", reason="removed in revision", decide=_prune),
-    Row(git=_NO, recorded=_YES, live=_YES, owner=_NOBODY | _OTHER, operation="release: forget, never delete", reason="ownership changed on the cluster", decide=_release_foreign),
+    Row(
+        git=_NO,
+        recorded=_YES,
+        live=_YES,
+        owner=_US,
+        operation="prune, or orphan by policy",
+        reason="removed in revision",
+        decide=_prune,
+    ),
+    Row(
+        git=_NO,
+        recorded=_YES,
+        live=_YES,
+        owner=_NOBODY | _OTHER,
+        operation="release: forget, never delete",
+        reason="ownership changed on the cluster",
+        decide=_release_foreign,
+    ),
     Row(git=_NO, recorded=_YES, live=_NO, operation="release", reason="gone already", decide=_release_gone),
     Row(git=_NO, recorded=_NO, live=_ANY, operation="not in any plan", reason="not ours", decide=_not_ours),
-)  # fmt: skip
+)

@@ -18,7 +18,7 @@ from gitsyncd.model.answers import WatchEvent as WatchEvent  # noqa: PLC0414 - t
 from gitsyncd.model.ids import ObjectId, ObjectType, ResourceType
 from gitsyncd.model.inventory import Inventory
 from gitsyncd.model.manifest import Document
-from gitsyncd.model.source import Repository, Revision, Snapshot
+from gitsyncd.model.source import Revision, Snapshot
 
 Json = Mapping[str, Any]
 
@@ -101,16 +101,27 @@ class ClusterApi(Protocol):
     async def list_metadata(self, resource: ResourceType, *, namespace: str = "") -> Listing:
         """As `list`, with `apiVersion`, `kind` and `metadata` only (PartialObjectMetadata), managedFields left out."""
 
-    def watch(self, resource: ResourceType, *, selector: str, resource_version: str, namespace: str = "") -> AsyncIterator[WatchEvent]:
+    def watch(
+        self, resource: ResourceType, *, selector: str, resource_version: str, namespace: str = ""
+    ) -> AsyncIterator[WatchEvent]:
         """Until the server ends it (returns). Raises `Expired` on 410, `ClusterUnreachable` when nothing was heard for 60 s."""
 
     async def apply(self, resource: ResourceType, object_id: ObjectId, body: bytes, options: ApplyOptions) -> Json:
         """Server-side apply with `fieldValidation=Strict`; the server's answer, whole."""
 
-    async def patch_managed_fields(self, resource: ResourceType, object_id: ObjectId, managed_fields: Sequence[Json], resource_version: str, annotations: Mapping[str, None]) -> Json:
+    async def patch_managed_fields(
+        self,
+        resource: ResourceType,
+        object_id: ObjectId,
+        managed_fields: Sequence[Json],
+        resource_version: str,
+        annotations: Mapping[str, None],
+    ) -> Json:
         """A merge patch of `metadata.managedFields` bound to `resource_version`, and of annotations to remove. Raises `Changed`."""
 
-    async def delete(self, resource: ResourceType, object_id: ObjectId, *, uid: str, resource_version: str = "") -> bool:
+    async def delete(
+        self, resource: ResourceType, object_id: ObjectId, *, uid: str, resource_version: str = ""
+    ) -> bool:
         """Background propagation, bound to `uid`. True when the object is gone, False when finalizers still hold it. Raises `Changed` on another UID."""
 
     async def load_inventories(self) -> Mapping[str, Inventory]:

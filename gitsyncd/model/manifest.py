@@ -42,7 +42,7 @@ class Apply(StrEnum):
 
     OVERRIDE = "override"
     MERGE = "merge"
-    """Fields that others own are left to them: no force."""
+    """As override, but what other tools added to the object stays theirs."""
     IF_NOT_PRESENT = "if-not-present"
     IGNORE = "ignore"
 
@@ -92,3 +92,7 @@ class Desired:
     manifests: Mapping[ObjectId, Manifest]
     unknown: Mapping[ObjectId, Manifest] = field(default_factory=dict)
     """Objects whose kind this server does not serve and whose CRD is not in the same set: each fails alone."""
+    waits: Mapping[ObjectId, frozenset[ObjectId]] = field(default_factory=dict)
+    """What each object has to wait for, of the same set."""
+    stages: Mapping[ObjectId, tuple[int, int]] = field(default_factory=dict)
+    """Wave and stage of each object."""

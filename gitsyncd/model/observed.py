@@ -39,6 +39,8 @@ class Addition:
     operation: str
     """`Apply` or `Update`, as in managedFields."""
     at: datetime | None
+    keys: tuple[tuple[str, ...], ...] = ()
+    """The same fields as path elements of managedFields."""
     fields: tuple[str, ...]
     """At most 20 paths, as the API server writes them in conflicts."""
     keep: bool = False
@@ -73,6 +75,8 @@ class Observed:
     reconcile_disabled: bool = False
     prune_disabled: bool = False
     prune_needs_approval: bool = False
+    scaled: bool = False
+    """Somebody used the subresource `scale` on it: an autoscaler, or a person with the verb for it."""
     controlled: bool = False
     """Has a controller among its owner references: never pruned."""
     deleting: bool = False

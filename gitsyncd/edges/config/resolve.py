@@ -145,7 +145,7 @@ def _connection(
     ways = [way for way in _WAYS if getattr(cluster, way)]
     spoilt = any(mistakes.spoilt(*at, way) for way in _WAYS)
     if len(ways) > 1:
-        mistakes.add((*at, ways[1]), f"and {ways[0]} exclude each other", "keep one of them")
+        mistakes.add((*at, ways[1]), f"excludes {ways[0]}", "keep one of them")
     if not ways and not spoilt:
         mistakes.add(at, f"{cluster.name} cannot be reached", "write one of kubeconfig, in_cluster: true and server")
     if not cluster.server and not spoilt:
@@ -164,7 +164,7 @@ def _server(cluster: schema.Cluster, url: str, at: KeyPath, files: Files, mistak
     cert, key, token = cluster.client_cert_file, cluster.client_key_file, cluster.token_file
     if not any(mistakes.spoilt(*at, name) for name in _SERVER_FILES):
         if token and (cert or key):
-            mistakes.add((*at, "token_file"), "and a client certificate exclude each other", "keep one of them")
+            mistakes.add((*at, "token_file"), "excludes a client certificate", "keep one of them")
         elif bool(cert) != bool(key):
             given, wanted = ("client_cert_file", "client_key_file") if cert else ("client_key_file", "client_cert_file")
             mistakes.add((*at, given), f"stands without {wanted}", f"write {wanted} too")

@@ -9,7 +9,6 @@ import types
 from collections.abc import Collection, Iterable
 from typing import Any, Union, get_args, get_origin
 
-from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from gitsyncd.edges.config.schema import AgentFile, Section
@@ -50,8 +49,14 @@ def word(error: Any) -> tuple[KeyPath, str, str]:
     what, fix = _TYPES.get(kind, (str(error["msg"]), ""))
     if error["input"] is None:
         what = "is empty"
-    if kind == "model_type" and (field := field_at(path)):
-        fix = f"write {path[-1]}: {flow(_example_of(field))}"
+    field = field_at(path)
+    if field is None:
+        return path, what, fix
+    if kind == "model_type":
+        key = "-" if isinstance(path[-1], int) else f"{path[-1]}:"
+        fix = f"write {key} {flow(_example_of(field))}"
+    if kind == "string_type" and type_of(field) == "duration":
+        fix = "write a number and a unit, such as 90s, 10m or 1h30m"
     return path, what, fix
 
 
@@ -95,6 +100,12 @@ def model_of(annotation: Any) -> type[Section] | None:
     return None
 
 
+def type_of(field: FieldInfo) -> str:
+    """The name of a checked type, such as `duration`; empty for others."""
+    extra = field.json_schema_extra
+    return str(extra.get("x-type", "")) if isinstance(extra, dict) else ""
+
+
 def _unknown_key(path: KeyPath) -> tuple[str, str]:
     name = str(path[-1])
     field = field_at(path[:-1])
@@ -131,6 +142,8 @@ def _example_of(field: FieldInfo) -> Any:
     return example_of_model(model) if model else "…"
 
 
-def example_of_model(model: type[BaseModel]) -> dict[str, Any]:
+def example_of_model(model: type[Section]) -> dict[str, Any]:
     """The keys that must be there, with their examples."""
-    return {name: _example_of(field) for name, field in model.model_fields.items() if field.is_required()}
+    return model.example or {
+        name: _example_of(field) for name, field in model.model_fields.items() if field.is_required()
+    }

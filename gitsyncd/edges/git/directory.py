@@ -85,6 +85,12 @@ class MirrorDirectory:
         except OSError as error:
             raise local_error(f"the mirror {self.root} cannot be prepared", error) from error
 
+    def clear_incoming(self) -> None:
+        """Remove what did not become part of the mirror. What cannot be removed now is swept in the next turn."""
+        with contextlib.suppress(OSError):
+            for path in self.incoming.iterdir():
+                path.unlink(missing_ok=True)
+
     def _sweep(self) -> None:
         """Locks, temporary files and halves of packs: of a turn that ended in the middle, since turns are exclusive."""
         for folder in (self.root, self.packs):

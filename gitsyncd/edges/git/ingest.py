@@ -11,7 +11,7 @@ import hashlib
 import mmap
 import os
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -122,27 +122,35 @@ def _check_delta(first: bytes, number: int, caps: Caps) -> int:
 def _inflate(view: memoryview, position: int, end: int, size: int, number: int) -> tuple[bytes, int]:
     """The first bytes of what an entry inflates to, and where the next entry begins."""
     stream = zlib.decompressobj()
-    first, length, window = b"", 0, _WINDOW
-    while not stream.eof:
-        # Small entries are most: they must not cost a copy of a large window.
-        data = stream.unconsumed_tail or view[position : min(position + window, end)]
-        if not len(data):
-            raise Refusal("garbage", f"entry {number + 1} of the pack is cut short")
-        if not stream.unconsumed_tail:
-            position += len(data)
-            window = min(window * 4, _PIECE)
-        try:
-            piece = stream.decompress(data, _PIECE)
-        except zlib.error:
-            raise Refusal("garbage", f"entry {number + 1} of the pack cannot be inflated") from None
-        length += len(piece)
-        if not first:
-            first = piece[:20]
-        if length > size:
-            raise Refusal("garbage", f"entry {number + 1} of the pack is longer than it says")
-    if length != size:
+    first, length = b"", 0
+    try:
+        for piece, read_to in _pieces(stream, view, position, end):
+            first = first or piece[:20]
+            length += len(piece)
+            position = read_to
+            if length > size:
+                raise Refusal("garbage", f"entry {number + 1} of the pack is longer than it says")
+    except zlib.error:
+        raise Refusal("garbage", f"entry {number + 1} of the pack cannot be inflated") from None
+    if not stream.eof or length != size:
         raise Refusal("garbage", f"entry {number + 1} of the pack is shorter than it says")
     return first, position - len(stream.unused_data)
+
+
+def _pieces(stream: Any, view: memoryview, position: int, end: int) -> Iterator[tuple[bytes, int]]:
+    """What a compressed stream inflates to, never much at a time, and how far it has been read. Ends early when cut."""
+    window = _WINDOW
+    while not stream.eof:
+        data: bytes | memoryview = stream.unconsumed_tail
+        if not data:
+            # Small entries are most: they must not cost a copy of a large window.
+            data = view[position : min(position + window, end)]
+            position += len(data)
+            window = min(window * 4, _PIECE)
+        piece = stream.decompress(data, _PIECE)
+        if not len(data) and not piece:
+            return
+        yield piece, position
 
 
 def _too_large(view: memoryview, position: int, end: int, kind: int, size: int, caps: Caps) -> Refusal:
@@ -151,13 +159,9 @@ def _too_large(view: memoryview, position: int, end: int, kind: int, size: int, 
     if kind not in NAMES or size > caps.inflated_bytes:
         return Refusal("large", f"an object of {words}")
     digest = hashlib.sha1(b"%s %d\0" % (NAMES[kind].encode(), size), usedforsecurity=False)
-    stream = zlib.decompressobj()
     try:
-        while not stream.eof and position < end:
-            data = stream.unconsumed_tail or view[position : min(position + _PIECE, end)]
-            if not stream.unconsumed_tail:
-                position += len(data)
-            digest.update(stream.decompress(data, _PIECE))
+        for piece, _ in _pieces(zlib.decompressobj(), view, position, end):
+            digest.update(piece)
     except zlib.error:
         return Refusal("large", f"an object of {words}")
     return Refusal("large", f"{NAMES[kind]} {digest.hexdigest()} has {words}")

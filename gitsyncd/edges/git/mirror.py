@@ -260,13 +260,13 @@ class GitMirror:
     async def _fetch(self, wants: Sequence[str], haves: Sequence[str], source: Path | None) -> None:
         """One pack: download, ingest in a child, admit."""
         pack = self._directory.incoming / "fetched.pack"
-        if source is None:
-            await self._download(wants, haves, pack)
         request = {"task": "fetch", "source": str(source) if source else "", "wants": list(wants)}
         try:
+            if source is None:
+                await self._download(wants, haves, pack)
             await self._in_child(request, pack, self._directory.pack_names())
         finally:
-            pack.unlink(missing_ok=True)
+            self._directory.clear_incoming()
 
     async def _download(self, wants: Sequence[str], haves: Sequence[str], pack: Path) -> None:
         assert self._http is not None
@@ -294,7 +294,10 @@ class GitMirror:
         if len(names) <= self._caps.packs:
             return
         joined = self._directory.incoming / "joined.pack"
-        await self._in_child({"task": "join", "source": "", "wants": []}, joined, names)
+        try:
+            await self._in_child({"task": "join", "source": "", "wants": []}, joined, names)
+        finally:
+            self._directory.clear_incoming()
         await asyncio.to_thread(self._directory.retire, names)
 
     async def _in_child(self, request: Mapping[str, object], pack: Path, mirror: Sequence[str]) -> None:

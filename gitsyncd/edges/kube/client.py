@@ -12,9 +12,9 @@ import contextlib
 import ipaddress
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -25,6 +25,8 @@ from gitsyncd.edges.kube.connect import Access, AccessSource
 from gitsyncd.edges.kube.errors import Answer, breakdown, refusal, retry_after
 from gitsyncd.edges.retry import Transient, for_moments
 from gitsyncd.model.errors import ClusterDenied, ClusterError, ClusterUnreachable, ConfigError, Throttled
+
+T = TypeVar("T")
 
 CONNECT_S = 5.0
 """For TCP and TLS together."""
@@ -183,8 +185,8 @@ class Client:
             raise transient.error from transient
 
     async def _once(self, call: Call) -> bytes:
-        wire = await self.wire()
         async with self._limiter:
+            wire = await self.wire()
             wire.in_flight += 1
             try:
                 async with wire.requests.request(
@@ -328,6 +330,16 @@ class Client:
         lost = isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientPayloadError | ConnectionResetError)
         dropped = isinstance(error, aiohttp.ClientOSError) and not isinstance(error, aiohttp.ClientConnectorError)
         return Transient(meant) if (lost or dropped) and call.idempotent else meant
+
+
+async def all_of(steps: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """All answers in order, asked for at once. The first error ends the others and is raised alone."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(step) for step in steps]
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from errors.exceptions[0].__cause__
+    return [task.result() for task in tasks]
 
 
 def trim_tls_buffers() -> None:

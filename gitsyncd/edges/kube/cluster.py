@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from gitsyncd.edges.kube import discover, objects, watch
-from gitsyncd.edges.kube.client import Call, Client
+from gitsyncd.edges.kube.client import Call, Client, all_of
 from gitsyncd.edges.kube.connect import AccessSource
 from gitsyncd.edges.kube.ledger import Ledger
 from gitsyncd.model.answers import ApplyOptions, ClusterIdentity, Listing, WatchEvent
@@ -42,8 +41,7 @@ class KubeCluster:
             Call(method="GET", verb="get", path="/version"),
         )
         namespace, version = [
-            objects.decoded(body, self._client)
-            for body in await asyncio.gather(*(self._client.send(call) for call in calls))
+            objects.decoded(body, self._client) for body in await all_of(self._client.send(call) for call in calls)
         ]
         try:
             return ClusterIdentity(uid=namespace["metadata"]["uid"], version=version["gitVersion"])

@@ -75,8 +75,10 @@ class AccessSource:
         self._stamps: Mapping[Path, tuple[int, int, int]] = {}
 
     async def load(self) -> Access:
-        """Read everything anew. Raises `ConfigError` that names the file; what was read before stays valid then."""
+        """Read everything anew. Raises `ConfigError` that names the file."""
         connection = self._cluster.connection
+        if isinstance(connection, Kubeconfig):
+            self._stamps = _stamps([connection.file])
         match connection:
             case Kubeconfig():
                 facts = await self._from_kubeconfig(connection)
@@ -87,11 +89,10 @@ class AccessSource:
         files = [Path(facts[key]) for key in ("ca_file", "cert_file", "key_file", "token_file") if key in facts]
         if isinstance(connection, Kubeconfig):
             files.append(connection.file)
-        # Stamped before reading: a change in between shows at the next look.
-        stamps = _stamps(files)
-        access = self._access(facts)
-        self._stamps = stamps
-        return access
+        # Stamped before they are read: a change in between shows at the next look. And also when they cannot be used:
+        # a half-written file is looked at again when it is written on, not every second.
+        self._stamps = _stamps(files)
+        return self._access(facts)
 
     def changed(self) -> bool:
         """Whether a file that took part is another one than when it was read. A few `stat` calls."""

@@ -6,13 +6,12 @@ A group whose API is down is *stale* there and left out: its kinds are unknown f
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import orjson
 
-from gitsyncd.edges.kube.client import Call, Client
+from gitsyncd.edges.kube.client import Call, Client, all_of
 from gitsyncd.model.errors import ClusterError, ClusterUnreachable
 from gitsyncd.model.ids import ObjectType, ResourceType
 
@@ -22,11 +21,9 @@ _NEEDED = frozenset({"get", "list"})
 
 async def discover(client: Client) -> Mapping[ObjectType, ResourceType]:
     """Every kind at every served version that can be got and listed. Raises `ClusterError`."""
-    core, groups = await asyncio.gather(
-        *(client.send(Call(method="GET", verb="get", path=path, accept=_ACCEPT)) for path in ("/api", "/apis"))
-    )
+    calls = [Call(method="GET", verb="get", path=path, accept=_ACCEPT) for path in ("/api", "/apis")]
     found: dict[ObjectType, ResourceType] = {}
-    for body in (core, groups):
+    for body in await all_of(client.send(call) for call in calls):
         for resource in parse(body, client.cluster):
             # Two resources of one kind in one group are rare; the first is the one that others use as well.
             found.setdefault(resource.type, resource)

@@ -46,7 +46,7 @@ _ESCALATION = re.compile(r"attempting to grant RBAC permissions not currently he
 _NAMESPACE_MISSING = re.compile(r'^namespaces "(?P<name>[^"]*)" not found')
 _WEBHOOK_DENIED = re.compile(r'^admission webhook "(?P<name>[^"]*)" denied the request')
 _WEBHOOK_FAILED = re.compile(
-    r'(?:failed calling webhook "(?P<name>[^"]*)"|conversion webhook for (?P<kind>[^ ]+) failed)'
+    r'(?:failed calling webhook "(?P<name>[^"]*)"|conversion webhook for (?P<kind>.+?) failed)'
 )
 # Server-side apply answers 500 without a reason when a field is not in the schema, or of the wrong type; strict
 # decoding of everything else answers 400.
@@ -130,7 +130,7 @@ def refusal(answer: Answer) -> ClusterError:
     return _BY_CODE.get(answer.code, _other)(status, answer)
 
 
-# --- Rules that look at what is said, whatever the code; the first that knows it wins -----------------------------------
+# --- Rules that look at what is said, whatever the code; the first that knows it wins --------------------------------
 
 
 def _webhook_denied(status: Status, answer: Answer) -> ClusterError | None:

@@ -6,7 +6,6 @@ when somebody else wrote in between. None of it wears the label of applied objec
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
 import contextlib
@@ -19,7 +18,7 @@ from urllib.parse import quote
 import orjson
 
 from gitsyncd.edges.kube import inventory as records
-from gitsyncd.edges.kube.client import Call, Client
+from gitsyncd.edges.kube.client import Call, Client, all_of
 from gitsyncd.edges.kube.inventory import Shard
 from gitsyncd.edges.kube.objects import decoded, list_all
 from gitsyncd.model.errors import Changed, ClusterDenied, NotFound, StateError
@@ -92,9 +91,7 @@ class Ledger:
         # Until all is written, what is known of these shards is not what is there.
         self._lost.add(target)
         await write(0)
-        async with asyncio.TaskGroup() as group:
-            for number in changed[1:]:
-                group.create_task(write(number))
+        await all_of(write(number) for number in changed[1:])
         self._shards[target] = shards
         saved = replace(inventory, serial=serial)
         self._saved[target] = saved

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
@@ -48,9 +48,12 @@ _PREFIXES = {kind: f'{{"type":"{kind}","object":'.encode() for kind in ("ADDED",
 class Pulse:
     """The last sign of life on any watch of one cluster, and the one probe that all of them wait for."""
 
-    def __init__(self, client: Client, *, silence_s: float = CLUSTER_SILENCE_S) -> None:
+    def __init__(
+        self, client: Client, *, silence_s: float = CLUSTER_SILENCE_S, watch_silence_s: float = WATCH_SILENCE_S
+    ) -> None:
         self._client = client
         self._silence_s = silence_s
+        self.watch_silence_s = watch_silence_s
         self._alive_at = 0.0
         self._probing = asyncio.Lock()
         self._failure: tuple[float, ClusterError] | None = None
@@ -93,7 +96,6 @@ async def watch(
     selector: str,
     resource_version: str,
     namespace: str = "",
-    silence_s: float = WATCH_SILENCE_S,
 ) -> AsyncIterator[WatchEvent]:
     """Events after `resource_version` until the stream ends, by the server or because the credentials were renewed.
 
@@ -110,7 +112,7 @@ async def watch(
     call = Call(method="GET", verb="watch", path=f"{path}?{urlencode(query)}", secret=is_secret(resource))
     async with client.stream(call) as (wire, response):
         try:
-            async for line in _lines(response, pulse, silence_s):
+            async for line in _lines(response, pulse):
                 if event := parse_event(line, client.cluster, secret=call.secret):
                     yield event
         except (aiohttp.ClientError, OSError) as error:
@@ -118,7 +120,7 @@ async def watch(
                 raise _lost(error, client, wire) from error
 
 
-async def _lines(response: aiohttp.ClientResponse, pulse: Pulse, silence_s: float) -> AsyncIterator[bytes]:
+async def _lines(response: aiohttp.ClientResponse, pulse: Pulse) -> AsyncIterator[bytes]:
     """Whole lines. Ends with the stream, or when this stream alone has been silent for too long."""
     loop = asyncio.get_running_loop()
     content = response.content
@@ -128,11 +130,11 @@ async def _lines(response: aiohttp.ClientResponse, pulse: Pulse, silence_s: floa
     while True:
         now = loop.time()
         try:
-            async with asyncio.timeout(max(0.0, min(heard_at + silence_s - now, pulse.due_in(now)))):
+            async with asyncio.timeout(max(0.0, min(heard_at + pulse.watch_silence_s - now, pulse.due_in(now)))):
                 chunk = await content.readany()
         except TimeoutError:
             await pulse.check()
-            if loop.time() - heard_at >= silence_s:
+            if loop.time() - heard_at >= pulse.watch_silence_s:
                 return
             continue
         if not chunk:
@@ -166,17 +168,17 @@ def parse_event(line: bytes, cluster: str, *, secret: bool = False) -> WatchEven
             name="" if bookmark else metadata["name"],
             uid="" if bookmark else metadata["uid"],
             resource_version=metadata["resourceVersion"],
-            object=b"" if bookmark else _raw(line, kind, body),
+            object=b"" if bookmark else _raw(line, value),
         )
     except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         raise ClusterUnreachable("a watch sent what is no event", subject=cluster) from error
 
 
-def _raw(line: bytes, kind: str, body: object) -> bytes:
-    prefix = _PREFIXES.get(kind, b"")
-    if prefix and line.startswith(prefix) and line.endswith(b"}"):
+def _raw(line: bytes, event: Mapping[str, Any]) -> bytes:
+    prefix = _PREFIXES.get(event["type"])
+    if prefix and len(event) == len(("type", "object")) and line.startswith(prefix) and line.endswith(b"}"):
         return line[len(prefix) : -1]
-    return orjson.dumps(body)
+    return orjson.dumps(event["object"])
 
 
 def _error_event(status: Any, cluster: str, *, secret: bool) -> ClusterError:

@@ -1,4 +1,9 @@
-"""Last reports and caches on the local disk, all of which can be lost without harm.
+"""A few facts on local disk: last admitted commits, the identity of clusters, suspensions. All of it can be lost.
 
-Nothing here decides who owns an object: that is kept in the cluster.
+Belongs here: small JSON files that survive power loss whole or not at all. Does not belong here: mirrors (`edges/git`),
+and anything that would hurt to lose: that lives in the cluster it describes.
 """
+
+from gitsyncd.edges.store.files import FileStore, MemoryStore
+
+__all__ = ["FileStore", "MemoryStore"]

@@ -12,6 +12,7 @@ import base64
 import binascii
 import math
 import re
+import sys
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -46,6 +47,8 @@ MAX_EXPANSION: Final = 10 << 20
 """Characters and nodes that the aliases of one document may add up to."""
 _MEMO_ENTRIES: Final = 50_000
 
+_MERGE: Final = sys.intern("<<")
+"""The merge key itself, told by identity from a key in quotes that is spelled the same."""
 _TAG: Final = "tag:yaml.org,2002:"
 _TIMESTAMP = re.compile(r"\d{4}-\d\d?-\d\d?([Tt ]\d\d?:\d\d?:\d\d?(\.\d+)?.*)?", re.ASCII)
 
@@ -120,74 +123,75 @@ class Loader:
     def _value(self, event: Any) -> Any:
         """The value that begins with this event."""
         kind = type(event)
-        if kind is ScalarEvent:
-            if event.anchor is None:
-                return self._scalar(event)
-            anchor = self._anchors[event.anchor] = _Anchor()
-            anchor.value = self._scalar(event)
-            anchor.weight = _own_weight(anchor.value)
-            anchor.done = True
-            return anchor.value
         if kind is AliasEvent:
             return self._alias(event).value
+        if event.anchor is None:
+            return self._scalar(event) if kind is ScalarEvent else self._collection(event)
+        anchor = self._anchors[event.anchor] = _Anchor()
+        anchor.value = self._scalar(event) if kind is ScalarEvent else self._collection(event)
+        anchor.is_mapping = kind is MappingStartEvent
+        anchor.done = True
+        return anchor.value
+
+    def _collection(self, event: Any) -> Any:
         if self._depth >= MAX_DEPTH:
             raise YamlError(f"nested more than {MAX_DEPTH} deep", _line(event))
-        self._depth += 1
-        read = self._mapping if kind is MappingStartEvent else self._sequence
         if event.tag is not None:
             _check_collection_tag(event)
-        value: Any
-        if event.anchor is None:
-            value = read()
-        else:
-            anchor = self._anchors[event.anchor] = _Anchor()
-            value = anchor.value = read()
-            anchor.is_mapping = kind is MappingStartEvent
-            # Cannot run away: what the aliases inside add was bounded when they were read.
-            anchor.weight = _weigh(value, MAX_EXPANSION)
-            anchor.done = True
+        self._depth += 1
+        value: Any = self._mapping() if type(event) is MappingStartEvent else self._sequence()
         self._depth -= 1
         return value
 
+    # The next two are what reading spends its time in: scalars without anchor or tag are read on the spot.
+
     def _sequence(self) -> list[Any]:
         result: list[Any] = []
-        append, following = result.append, self._next
+        append, following, known = result.append, self._next, self._plain
         while True:
             event = following()
             kind = type(event)
             if kind is SequenceEndEvent:
                 return result
-            append(self._scalar(event) if kind is ScalarEvent and event.anchor is None else self._value(event))
+            if kind is ScalarEvent and event.anchor is None:
+                text = event.value
+                append(known[text] if event.implicit[0] and text in known else self._scalar(event))
+            else:
+                append(self._value(event))
 
     def _mapping(self) -> dict[str, Any]:
         result: dict[str, Any] = {}
-        merged: set[str] = set()
-        following, keys, scalar = self._next, self._keys, self._scalar
+        merged: set[str] | None = None
+        following, keys, known = self._next, self._keys, self._plain
         while True:
             event = following()
-            if type(event) is MappingEndEvent:
+            kind = type(event)
+            if kind is MappingEndEvent:
                 return result
-            if type(event) is ScalarEvent and event.anchor is None and event.tag is None and event.implicit[0]:
+            if kind is ScalarEvent and event.implicit[0] and event.anchor is None:
                 text = event.value
-                if text == "<<":
-                    self._merge(following(), result, merged)
-                    continue
                 key = keys.get(text) or self._new_key(event)
             else:
-                if _is_tagged_merge(event):
-                    self._merge(following(), result, merged)
-                    continue
-                key = self._other_key(event)
+                key = _MERGE if _is_tagged_merge(event) else self._other_key(event)
+            if key is _MERGE:
+                merged = self._merge(following(), result, merged or set())
+                continue
             if key in result:
-                if key not in merged:
+                if merged is None or key not in merged:
                     raise YamlError(f"the key {_quoted(key)} stands twice in one mapping", _line(event))
                 merged.discard(key)
             event = following()
-            result[key] = scalar(event) if type(event) is ScalarEvent and event.anchor is None else self._value(event)
+            if type(event) is ScalarEvent and event.anchor is None:
+                text = event.value
+                result[key] = known[text] if event.implicit[0] and text in known else self._scalar(event)
+            else:
+                result[key] = self._value(event)
 
     def _new_key(self, event: Any) -> str:
         """A plain key that was not met before."""
         text: str = event.value
+        if text == "<<":
+            return _MERGE
         value = scalars.plain(text)
         key = scalars.key(value)
         if key is None:
@@ -209,13 +213,9 @@ class Loader:
             raise YamlError("null is no key", _line(event), hint="Put the key in quotes if it is meant as text.")
         return key
 
-    def _merge(self, event: Any, result: dict[str, Any], merged: set[str]) -> None:
-        """`<<: *defaults`. The keys of the merged mapping, which keys that follow may override."""
-        kind = type(event)
-        if kind is SequenceStartEvent:
-            parts = self._merge_list()
-        else:
-            parts = [self._merge_part(event)]
+    def _merge(self, event: Any, result: dict[str, Any], merged: set[str]) -> set[str]:
+        """`<<: *defaults`. The keys that came by merging, which keys that follow may override."""
+        parts = self._merge_list() if type(event) is SequenceStartEvent else [self._merge_part(event)]
         # The first of a list wins, so the last is merged first.
         for part in reversed(parts):
             for key, value in part.items():
@@ -227,6 +227,7 @@ class Loader:
                     )
                 result[key] = value
                 merged.add(key)
+        return merged
 
     def _merge_list(self) -> list[dict[str, Any]]:
         parts = []
@@ -252,6 +253,8 @@ class Loader:
             raise YamlError(f"the alias *{_short(event.anchor)} names no anchor above it", _line(event))
         if not anchor.done:
             raise YamlError(f"the alias *{_short(event.anchor)} stands inside of what it names", _line(event))
+        # Weighed when it is used, so that all weighing together is bounded by what may be expanded.
+        anchor.weight = anchor.weight or _weigh(anchor.value, MAX_EXPANSION)
         self._expansion += anchor.weight
         if self._expansion > MAX_EXPANSION:
             raise YamlError(f"aliases expand to more than {MAX_EXPANSION >> 20} MiB", _line(event))

@@ -1,0 +1,7 @@
+"""`python -m gitsyncd`."""
+
+import sys
+
+from gitsyncd.cli import main
+
+sys.exit(main())

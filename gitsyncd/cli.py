@@ -1,0 +1,329 @@
+"""One function per command: parsing, exit codes, and what people read. Everything else is done elsewhere.
+
+Exit codes and the shape of JSON are promises: `docs/reference/commands.md`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gitsyncd import __version__
+from gitsyncd.model.errors import ConfigError, GitsyncdError, UsageError
+from gitsyncd.model.units import parse_duration
+
+if TYPE_CHECKING:
+    from gitsyncd.model.target import Configuration
+
+DEFAULT_CONFIG = "/etc/gitsyncd/gitsyncd.yaml"
+DONE, DIFFERS, WRONG, REFUSED = range(4)
+
+Command = Callable[[argparse.Namespace], int]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command. Always ends with an exit code and never with a traceback."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except GitsyncdError as error:
+        complain(error)
+        return options.failure
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except Exception as error:  # noqa: BLE001 - the last line before the user: a traceback helps nobody there
+        from gitsyncd.engine.supervise import describe_bug  # noqa: PLC0415 - only on the way out
+
+        complain(GitsyncdError(describe_bug(error), hint="This is a defect of gitsyncd: please report it with this line."))
+        return options.failure
+
+
+def complain(error: GitsyncdError) -> None:
+    """`gitsyncd: WHAT: WHY` and a second line with the fix."""
+    print(f"gitsyncd: {error}", file=sys.stderr)
+    if error.hint:
+        print(f"fix: {error.hint}", file=sys.stderr)
+
+
+# --- commands ----------------------------------------------------------------------------------------------------------
+
+
+def run(options: argparse.Namespace) -> int:
+    import asyncio  # noqa: PLC0415 - commands that need no loop should start at once
+
+    configuration = _load(options)
+    from gitsyncd.edges import logs  # noqa: PLC0415 - as above
+
+    agent = configuration.agent
+    json = agent.log_format == "json" or (agent.log_format == "auto" and not logs.on_terminal(sys.stdout))
+    log = logs.set_up(agent.log_level, json=json)
+    from gitsyncd.daemon import Daemon  # noqa: PLC0415 - as above
+
+    daemon = Daemon(configuration, log=log)
+    options.failure = DIFFERS
+    return asyncio.run(daemon.run(once=options.once, wait=options.wait))
+
+
+def check(options: argparse.Namespace) -> int:
+    configuration = _load(options)
+    counts = {
+        "sources": len(configuration.sources),
+        "clusters": len(configuration.clusters),
+        "targets": len(configuration.targets),
+    }
+    text = f"{configuration.file}: " + ", ".join(f"{count} {name}" for name, count in counts.items()) + ": no mistake found"
+    _print(options, {"file": str(configuration.file), "valid": True, **counts}, lambda: text)
+    return DONE
+
+
+def schema(options: argparse.Namespace) -> int:
+    from gitsyncd.edges.config.schema import json_schema  # noqa: PLC0415 - pydantic is slow to load
+
+    del options
+    _print_json(json_schema())
+    return DONE
+
+
+def plan(options: argparse.Namespace) -> int:
+    return _preview(options, fields=False)
+
+
+def diff(options: argparse.Namespace) -> int:
+    return _preview(options, fields=True)
+
+
+def _preview(options: argparse.Namespace, *, fields: bool) -> int:
+    import asyncio  # noqa: PLC0415 - as in run
+
+    from gitsyncd.daemon import preview  # noqa: PLC0415 - as in run
+    from gitsyncd.text import plan_text  # noqa: PLC0415 - as in run
+
+    configuration = _load(options)
+    answer = asyncio.run(
+        preview(configuration, options.targets, ref=options.ref, directory=options.dir, fields=fields)
+    )
+    errors = answer.pop("errors")
+    _print(options, answer, lambda: plan_text(answer, colours=_colours()))
+    for error in errors:
+        complain(error)
+    if errors:
+        return WRONG
+    targets = answer["targets"]
+    if any(target["refused"] for target in targets):
+        return REFUSED
+    return DIFFERS if any(target["changes"] for target in targets) else DONE
+
+
+def status(options: argparse.Namespace) -> int:
+    from gitsyncd.text import status_text  # noqa: PLC0415 - as in run
+
+    configuration = _load(options)
+    while True:
+        answer = _ask(configuration, "status", targets=options.targets)
+        if options.watch and sys.stdout.isatty():
+            print("\033[2J\033[H", end="")
+        _print(options, answer, lambda answer=answer: status_text(answer, colours=_colours()))  # type: ignore[misc]
+        if not options.watch:
+            return DONE if all(target["state"] == "in-sync" for target in answer["targets"]) else DIFFERS
+        _pause()
+
+
+def sync(options: argparse.Namespace) -> int:
+    from gitsyncd.text import status_text  # noqa: PLC0415 - as in run
+
+    answer = _ask(_load(options), "sync", targets=options.targets, wait=options.wait)
+    synced = answer.pop("synced")
+    _print(options, answer, lambda: status_text(answer, colours=_colours()))
+    return DONE if synced is not False else DIFFERS
+
+
+def approve(options: argparse.Namespace) -> int:
+    configuration = _load(options)
+    if options.plan:
+        answer = _ask(configuration, "approve-plan", target=options.name, plan=options.plan)
+        _print(options, answer, lambda: f"{answer['target']}: plan {answer['approved']} may be carried out, once")
+    else:
+        answer = _ask(configuration, "approve-revision", source=options.name, revision=options.revision)
+        _print(options, answer, lambda: f"{answer['source']}: {answer['approved']} is admitted")
+    return DONE
+
+
+def suspend(options: argparse.Namespace) -> int:
+    try:
+        parse_duration(options.duration)
+    except ValueError as error:
+        raise UsageError(f"--for: {error}", hint="Write for example --for 30m or --for 2h.") from error
+    answer = _ask(_load(options), "suspend", target=options.target, reason=options.reason, **{"for": options.duration})
+    _print(options, answer, lambda: "\n".join(f"{t['target']}: suspended until {t['suspended']['until']}" for t in answer["targets"]))
+    return DONE
+
+
+def resume(options: argparse.Namespace) -> int:
+    answer = _ask(_load(options), "resume", target=options.target)
+    _print(options, answer, lambda: "\n".join(f"{t['target']}: resumed" for t in answer["targets"]))
+    return DONE
+
+
+def delete(options: argparse.Namespace) -> int:
+    if not options.yes:
+        raise UsageError(
+            f"this deletes everything that {options.target} owns on its clusters",
+            hint=f"See what that is with `gitsyncd status`, then: gitsyncd delete {options.target} --yes",
+        )
+    answer = _ask(_load(options), "delete", target=options.target)
+    left = answer["remaining"]
+    lines = [f"{options.target}: {answer['deleted']} objects deleted"]
+    lines += [f"  {item['object']}: {item['error']}\n    fix: {item['hint']}" for item in left]
+    _print(options, answer, lambda: "\n".join(lines))
+    return DIFFERS if left else DONE
+
+
+# --- the shared parts --------------------------------------------------------------------------------------------------
+
+
+def _load(options: argparse.Namespace) -> Configuration:
+    from gitsyncd.edges.config.load import load  # noqa: PLC0415 - pydantic is slow to load
+
+    path = Path(options.config or os.environ.get("GITSYNCD_CONFIG") or DEFAULT_CONFIG)
+    try:
+        return load(path, os.environ)
+    except ConfigError:
+        options.failure = WRONG
+        raise
+
+
+def _ask(configuration: Configuration, call: str, **arguments: Any) -> Any:
+    from gitsyncd.edges.web.local import ask  # noqa: PLC0415 - as in run
+
+    return ask(configuration.agent.socket, call, **arguments)
+
+
+def _colours() -> bool:
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def _pause() -> None:
+    import time  # noqa: PLC0415 - only `status --watch` waits
+
+    time.sleep(1)
+
+
+def _print(options: argparse.Namespace, answer: Any, text: Callable[[], str]) -> None:
+    if options.output == "json":
+        _print_json(answer)
+    else:
+        print(text())
+    sys.stdout.flush()
+
+
+def _print_json(value: Any) -> None:
+    import orjson  # noqa: PLC0415 - `--help` needs no JSON
+
+    print(orjson.dumps(value, option=orjson.OPT_INDENT_2, default=str).decode())
+
+
+# --- parsing -----------------------------------------------------------------------------------------------------------
+
+_EPILOG = """\
+examples:
+  gitsyncd check                          is the agent file right?
+  gitsyncd plan                           what would be done now, nothing written
+  gitsyncd run                            keep every cluster equal to Git
+  gitsyncd status --watch                 what is in sync, what is not, and the fix
+
+The agent file is --config FILE, else $GITSYNCD_CONFIG, else /etc/gitsyncd/gitsyncd.yaml.
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Mistakes are said as everywhere else: what is wrong, and the fix."""
+
+    def error(self, message: str) -> Any:
+        print(f"gitsyncd: {message}\nfix: See `{self.prog} --help`.", file=sys.stderr)
+        raise SystemExit(WRONG)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="gitsyncd",
+        description="Keeps clusters equal to Git: pulls, compares, applies, and undoes what Git does not say.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"gitsyncd {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
+    _add(commands, "run", run, "the daemon", "gitsyncd run\n  gitsyncd run --once --wait", failure=DIFFERS, prints=False, arguments=[
+        (["--once"], {"action": "store_true", "help": "one complete pass over every target, then exit"}),
+        (["--wait"], {"action": "store_true", "help": "with --once: also until everything is healthy or timed out"}),
+    ])  # fmt: skip
+    _add(commands, "check", check, "validate the agent file; reaches nothing", "gitsyncd check --config ./gitsyncd.yaml")
+    _add(commands, "schema", schema, "print the JSON Schema of the agent file", "gitsyncd schema > gitsyncd.schema.json", prints=False)
+    several = (["targets"], {"nargs": "*", "metavar": "TARGET", "help": "NAME (all its clusters) or NAME@CLUSTER; all when left out"})
+    preview = [
+        several,
+        (["--ref"], {"metavar": "REF", "help": "a branch or a commit in place of the source's branch"}),
+        (["--dir"], {"metavar": "DIR", "help": "a local folder in place of the repository", "type": Path}),
+    ]
+    _add(commands, "plan", plan, "what a turn would do now; writes nothing", "gitsyncd plan web@eu-1 --dir ./fleet", arguments=preview)
+    _add(commands, "diff", diff, "as plan, with every field: last applied, Git, cluster, writer", "gitsyncd diff web --ref feature-x", arguments=preview)
+    _add(commands, "status", status, "each target: state, revision, health, what is wrong and the fix", "gitsyncd status\n  gitsyncd status web --output json", arguments=[
+        several, (["--watch"], {"action": "store_true", "help": "show it again every second"}),
+    ])  # fmt: skip
+    _add(commands, "sync", sync, "look at the remote and the cluster now", "gitsyncd sync web --wait", failure=DIFFERS, arguments=[
+        (["targets"], {"nargs": "+", "metavar": "TARGET", "help": "NAME or NAME@CLUSTER"}),
+        (["--wait"], {"action": "store_true", "help": "until the turn is over and the target healthy or failed"}),
+    ])  # fmt: skip
+    approval = commands.add_parser("approve", **_texts("let exactly one refused plan or held revision through, once", "gitsyncd approve web@eu-1 --plan 3f0c…\n  gitsyncd approve fleet --revision 9b1d…"))
+    approval.add_argument("name", metavar="TARGET|SOURCE", help="the target of the plan, or the source of the revision")
+    which = approval.add_mutually_exclusive_group(required=True)
+    which.add_argument("--plan", metavar="DIGEST", help="the digest that `plan refused` and `gitsyncd plan` show")
+    which.add_argument("--revision", metavar="COMMIT", help="the commit that `revision held` and `gitsyncd status` show")
+    _common(approval, approve, failure=WRONG)
+    _add(commands, "suspend", suspend, "pause a target, with an end", 'gitsyncd suspend web --for 30m --reason "database move"', arguments=[
+        (["target"], {"metavar": "TARGET", "help": "NAME or NAME@CLUSTER"}),
+        (["--for"], {"dest": "duration", "required": True, "metavar": "DURATION", "help": "how long, such as 30m or 2h"}),
+        (["--reason"], {"required": True, "metavar": "TEXT", "help": "shown in status and log"}),
+    ])  # fmt: skip
+    _add(commands, "resume", resume, "end a pause", "gitsyncd resume web", arguments=[(["target"], {"metavar": "TARGET", "help": "NAME or NAME@CLUSTER"})])
+    _add(commands, "delete", delete, "prune everything that a target owns", "gitsyncd delete web@eu-1 --yes", failure=DIFFERS, arguments=[
+        (["target"], {"metavar": "TARGET", "help": "NAME or NAME@CLUSTER; suspended, or gone from the agent file"}),
+        (["--yes"], {"action": "store_true", "help": "yes, delete"}),
+    ])  # fmt: skip
+    return parser
+
+
+def _add(
+    commands: Any, name: str, command: Command, summary: str, examples: str, *,
+    failure: int = WRONG, prints: bool = True, arguments: Sequence[tuple[list[str], dict[str, Any]]] = (),
+) -> None:  # fmt: skip
+    parser = commands.add_parser(name, **_texts(summary, examples))
+    for names, settings in arguments:
+        parser.add_argument(*names, **settings)
+    _common(parser, command, failure=failure, prints=prints)
+
+
+def _common(parser: argparse.ArgumentParser, command: Command, *, failure: int, prints: bool = True) -> None:
+    parser.add_argument("--config", metavar="FILE", help="the agent file")
+    if prints:
+        parser.add_argument("--output", choices=["text", "json"], default="text", help="for people, or for programs")
+    parser.set_defaults(run=command, failure=failure)
+
+
+def _texts(summary: str, examples: str) -> dict[str, Any]:
+    return {
+        "help": summary,
+        "description": summary[0].upper() + summary[1:] + ".",
+        "epilog": f"examples:\n  {examples}",
+        "formatter_class": argparse.RawDescriptionHelpFormatter,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

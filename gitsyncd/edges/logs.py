@@ -1,0 +1,81 @@
+"""structlog's home: how a log line looks. What is logged is decided by whoever logs.
+
+JSON lines for programs: `timestamp`, `level`, `event`, then the facts. On a terminal, aligned and coloured for people.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import MutableMapping
+from typing import IO, TYPE_CHECKING, Any, cast
+
+import orjson
+import structlog
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+_FIRST = ("timestamp", "level", "event")
+_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+
+
+def set_up(level: str, *, json: bool, stream: IO[str] | None = None) -> FilteringBoundLogger:
+    """The logger of this process, writing whole lines to `stream` (standard output). Levels are named as in the agent file."""
+    out = stream or sys.stdout
+    shared: list[Any] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    last: list[Any] = [_ordered, structlog.processors.JSONRenderer(serializer=_dumps)] if json else [_console(out)]
+    structlog.configure(
+        processors=shared + last,
+        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
+        logger_factory=structlog.WriteLoggerFactory(file=cast("Any", _Lines(out))),
+        cache_logger_on_first_use=True,
+    )
+    # Libraries log through the standard module; what they say is theirs and may quote what must not be quoted.
+    logging.getLogger().addHandler(logging.NullHandler())
+    return cast("FilteringBoundLogger", structlog.get_logger())
+
+
+def on_terminal(stream: IO[str]) -> bool:
+    """Whether people read this stream: a terminal."""
+    return stream.isatty()
+
+
+def colours(stream: IO[str]) -> bool:
+    """Whether to colour it: a terminal, unless `NO_COLOR` is set (https://no-color.org)."""
+    return on_terminal(stream) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+class _Lines:
+    """A stream whose every line is complete when it is written, and whose reader may go away."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        return self._stream.write(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except BrokenPipeError:
+            # Nobody reads the log any more. That must not stop a daemon from doing its work.
+            self._stream = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - kept open for the life of the process
+
+
+def _console(out: IO[str]) -> structlog.dev.ConsoleRenderer:
+    return structlog.dev.ConsoleRenderer(colors=colours(out), pad_event_to=22)
+
+
+def _ordered(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Timestamp, level and event first, the facts in the order in which they were given."""
+    head = {key: event.pop(key) for key in _FIRST if key in event}
+    return {**head, **event}
+
+
+def _dumps(value: Any, **_options: Any) -> str:
+    return orjson.dumps(value, default=str).decode()

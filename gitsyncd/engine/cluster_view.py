@@ -1,0 +1,332 @@
+"""What is known of one cluster at this moment: the eyes of all targets on it.
+
+Belongs here: which kinds are served, which of our objects are live (as small records), what is recorded and who wants
+what. A watch event is only a hint: it updates a record and rings the bell of the target concerned; what follows is
+planned from the record and written under that record's resourceVersion. Does not belong here: deciding, and writing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import orjson
+
+from gitsyncd.core.desired import AGENT_LABEL, SECRET
+from gitsyncd.core.health import assess
+from gitsyncd.core.observe import observe
+from gitsyncd.model.errors import ClusterReplaced, ClusterUnreachable, GitsyncdError, KindUnknown
+from gitsyncd.model.ids import ObjectId, ObjectType, ResourceType
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from gitsyncd.core.writers import WriterTable
+    from gitsyncd.engine.ports import Clock, ClusterApi, ClusterIdentity, Json, Log, Store, WatchEvent
+    from gitsyncd.engine.trigger import Bell
+    from gitsyncd.model.inventory import Inventory
+    from gitsyncd.model.observed import Observed
+    from gitsyncd.model.target import Agent, Cluster
+DISCOVER_EVERY_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """One list and one watch: a kind, in one namespace or (empty) in all of them."""
+
+    type: ObjectType
+    namespace: str = ""
+
+
+@dataclass(slots=True)
+class Claims:
+    """What one target wants on this cluster, as of its last successful render."""
+
+    ids: frozenset[ObjectId] = frozenset()
+    commit: str = ""
+    """Empty until its first render, and while its newest revision cannot be rendered."""
+
+
+class ClusterView:
+    """One per cluster; owned by the event loop, changed by its watches and by the answers to our own writes."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        api: ClusterApi,
+        agent: Agent,
+        *,
+        writers: WriterTable,
+        clock: Clock,
+        log: Log,
+        store: Store,
+    ) -> None:
+        self.cluster = cluster
+        self.api = api
+        self.agent = agent
+        self.writers = writers
+        self.resources: Mapping[ObjectType, ResourceType] = {}
+        self.inventories: dict[str, Inventory] = {}
+        self.objects: dict[ObjectId, Observed] = {}
+        """Live objects that carry our label, and those that carried it until a moment ago."""
+        self.bodies: dict[ObjectId, bytes] = {}
+        """The raw object of an event that nobody has looked at yet; empty nearly always."""
+        self.heard_at: dict[ObjectId, float] = {}
+        """When a change that nobody has looked at yet was heard of; monotonic seconds."""
+        self.unsure: set[ObjectId] = set()
+        """Objects that left the label's selection: deleted, or only unlabelled. To be read before it is believed."""
+        self.claims: dict[str, Claims] = defaultdict(Claims)
+        self.bells: dict[str, Bell] = {}
+        self.error: GitsyncdError | None = None
+        self.since = clock.now()
+        self.uid = ""
+        self.version = ""
+        self.key = b""
+        self.selector = f"{AGENT_LABEL}={agent.name}"
+        self._clock = clock
+        self._log = log
+        self._store = store
+        self._writing: dict[ObjectId, WatchEvent | None] = {}
+        self.waiting: set[str] = set()
+        """Targets that postponed deletes until the others have said what they want."""
+        self._claimed = asyncio.Event()
+        self._discovering = asyncio.Lock()
+        self._discovered_at = 0.0
+        self.news: set[asyncio.Event] = set()
+        """Set at every change of a record: for those who wait for health."""
+
+    # --- the cluster as such -------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Learn who answers, what it serves and what we own there. Raises `ClusterError` or `StateError`."""
+        await self.identify()
+        self.resources = await self.api.discover()
+        self.inventories = dict(await self.api.load_inventories())
+        for target, inventory in self.inventories.items():
+            if inventory.cluster_uid and inventory.cluster_uid != self.uid:
+                raise self._replaced(f"the inventory of target {target} was written on another cluster")
+
+    async def identify(self) -> ClusterIdentity:
+        """Compare the cluster's identity with the one that is known. Raises `ClusterReplaced` before anything is written."""
+        identity = await self.api.identity()
+        name = f"cluster-{self.cluster.name}"
+        known = self.uid or str(self._store.load(name).get("uid", ""))
+        if known and known != identity.uid:
+            raise self._replaced(f"kube-system has the UID {identity.uid}, and {known} is known")
+        if not known:
+            self._store.save(name, {"uid": identity.uid})
+        self.uid, self.version = identity.uid, identity.version
+        return identity
+
+    def _replaced(self, why: str) -> ClusterReplaced:
+        return ClusterReplaced(
+            f"another cluster answers: {why}",
+            subject=f"cluster {self.cluster.name}",
+            hint=f"If this is meant, stop the daemon, delete `cluster-{self.cluster.name}.json` in its state directory, "
+            "delete an inventory that came from elsewhere, and start it again.",
+        )
+
+    def down(self, error: GitsyncdError) -> None:
+        """Say once that the cluster cannot be used; targets are told by their next turn."""
+        if self.error is None:
+            self.since = self._clock.now()
+            event = "cluster changed" if isinstance(error, ClusterReplaced) else "cluster unreachable"
+            level = self._log.error if isinstance(error, ClusterReplaced) else self._log.warning
+            level(
+                event,
+                cluster=self.cluster.name,
+                since=self.since.isoformat(),
+                error=error.message,
+                remedy=error.remedy,
+                hint=error.hint,
+            )
+        self.error = error
+
+    def up(self) -> None:
+        """Say once that it can be used again, and have every target look at everything."""
+        if self.error is None:
+            return
+        self._log.info(
+            "cluster recovered", cluster=self.cluster.name, since=self.since.isoformat(), error=self.error.message
+        )
+        self.error, self.since = None, self._clock.now()
+        for bell in self.bells.values():
+            bell.ring()
+
+    @property
+    def asked(self) -> bool:
+        """Whether the cluster was asked at all: it has answered, or failed to."""
+        return bool(self.uid) or self.error is not None
+
+    def require(self) -> None:
+        """Raises the error for which this cluster cannot be used now."""
+        if self.error is not None:
+            raise self.error
+        if not self.uid:
+            raise ClusterUnreachable("not connected yet", subject=f"cluster {self.cluster.name}")
+
+    async def rediscover(self) -> None:
+        """Ask again what is served; concurrent callers share one question, and none is asked twice within a moment."""
+        async with self._discovering:
+            if self._clock.monotonic() - self._discovered_at < DISCOVER_EVERY_S:
+                await asyncio.sleep(DISCOVER_EVERY_S)
+            fresh = await self.api.discover()
+            if fresh != self.resources:
+                self.resources = fresh
+            self._discovered_at = self._clock.monotonic()
+
+    async def digest_key(self) -> bytes:
+        """The key for digests of Secrets, asked for once."""
+        if not self.key:
+            self.key = await self.api.digest_key()
+        return self.key
+
+    def resource(self, object_id: ObjectId, api_version: str) -> ResourceType:
+        """How to address an object: at the version named, else at any version that serves its kind. Raises `KindUnknown`."""
+        exact = self.resources.get(ObjectType(api_version=api_version, kind=object_id.kind))
+        if exact is not None:
+            return exact
+        served = [r for t, r in self.resources.items() if t.kind == object_id.kind and t.group == object_id.group]
+        if not served:
+            raise KindUnknown(
+                f"this cluster serves no kind {object_id.kind} in {api_version}",
+                subject=str(object_id),
+                hint="Check `apiVersion` and `kind`, or add the CustomResourceDefinition to Git.",
+            )
+        return next((resource for resource in served if resource.preferred), served[0])
+
+    # --- who wants what ------------------------------------------------------------------------------------------
+
+    def claim(self, target: str, claims: Claims) -> None:
+        """Publish what a target wants, and tell whoever waited to hear it."""
+        self.claims[target] = claims
+        for name in self.waiting - {target}:
+            if name in self.bells:
+                self.bells[name].ring()
+        self.waiting.clear()
+        self._claimed.set()
+        self._claimed = asyncio.Event()
+
+    async def claimed(self) -> None:
+        """Until the next `claim` of any target."""
+        await self._claimed.wait()
+
+    # --- live objects --------------------------------------------------------------------------------------------
+
+    def record(self, object_id: ObjectId, live: Json) -> Observed:
+        """Reduce a live object and remember it."""
+        observed = self.reduce(object_id, live)
+        self.objects[object_id] = observed
+        return observed
+
+    def reduce(self, object_id: ObjectId, live: Json) -> Observed:
+        """A live object as planning needs it, its health included."""
+        key = self.key if (object_id.group, object_id.kind) == SECRET else b""
+        observed = observe(live, manager=self.agent.field_manager, table=self.writers, key=key, object_id=object_id)
+        return replace(observed, health=assess(live, self._clock.now()))
+
+    def listed(self, feed: Feed, items: Iterable[Json]) -> None:
+        """A complete list of our objects of one feed: what is not in it is gone, or no longer labelled."""
+        seen: set[ObjectId] = set()
+        for item in items:
+            object_id = identify(feed.type, item)
+            seen.add(object_id)
+            before = self.objects.get(object_id)
+            if before is None or before.resource_version != item["metadata"]["resourceVersion"]:
+                self._noticed(object_id, before, self.record(object_id, item))
+        for object_id in [known for known in self.objects if _within(known, feed) and known not in seen]:
+            self.unsure.add(object_id)
+            self._ring(object_id, self.objects[object_id])
+
+    def heard(self, feed: Feed, event: WatchEvent) -> None:
+        """One watch event. Our own writes come back here, too, and are known by their resourceVersion."""
+        object_id = ObjectId(group=feed.type.group, kind=feed.type.kind, namespace=event.namespace, name=event.name)
+        if object_id in self._writing:
+            self._writing[object_id] = event
+            return
+        before = self.objects.get(object_id)
+        if event.kind == "DELETED":
+            if before is not None and before.uid == event.uid:
+                self.unsure.add(object_id)
+                self.heard_at.setdefault(object_id, self._clock.monotonic())
+                self._ring(object_id, before)
+            return
+        if before is not None and before.resource_version == event.resource_version:
+            return
+        after = self.record(object_id, orjson.loads(event.object))
+        self.unsure.discard(object_id)
+        if self._noticed(object_id, before, after):
+            self.bodies[object_id] = event.object
+
+    def _noticed(self, object_id: ObjectId, before: Observed | None, after: Observed) -> bool:
+        """Ring where a record differs in more than its version and health. Whether it did."""
+        if before is not None and before.health != after.health:
+            self._wake()
+        if before is not None and _same(before, after):
+            return False
+        self.heard_at.setdefault(object_id, self._clock.monotonic())
+        self._ring(object_id, after)
+        if before is not None and before.mark != after.mark:
+            self._ring(object_id, before)
+        return True
+
+    def _ring(self, object_id: ObjectId, observed: Observed) -> None:
+        for name in {observed.mark.target if observed.mark else "", self.owner_of(object_id)}:
+            bell = self.bells.get(name)
+            if bell is not None:
+                bell.ring([object_id])
+        self._wake()
+
+    def _wake(self) -> None:
+        for event in self.news:
+            event.set()
+
+    def owner_of(self, object_id: ObjectId) -> str:
+        """The target that wants or recorded an object; empty when none does."""
+        for name, claims in self.claims.items():
+            if object_id in claims.ids:
+                return name
+        return next((name for name, inventory in self.inventories.items() if object_id in inventory.entries), "")
+
+    # --- our own writes ------------------------------------------------------------------------------------------
+
+    def writing(self, object_id: ObjectId) -> None:
+        """From now until `wrote`, events about this object wait: most of them are the echo of our own request."""
+        self._writing.setdefault(object_id, None)
+
+    def wrote(self, object_id: ObjectId, answer: Json | None, feed_type: ObjectType) -> Observed | None:
+        """The answer to a write (None: it failed, or the object is gone). An event that came meanwhile is looked at now, unless it was the echo."""
+        observed = self.record(object_id, answer) if answer is not None else None
+        event = self._writing.pop(object_id, None)
+        if event is not None and not (observed is not None and event.resource_version == observed.resource_version):
+            self.heard(Feed(feed_type), event)
+        return observed
+
+    def doubt(self, ids: Iterable[ObjectId]) -> None:
+        """A write found these objects to be other than their records say: read them before they are believed again."""
+        self.unsure.update(ids)
+
+    def forget(self, object_id: ObjectId) -> None:
+        """The server confirmed that the object is gone."""
+        for known in (self.objects, self.bodies, self.heard_at):
+            known.pop(object_id, None)
+        self.unsure.discard(object_id)
+
+
+def identify(kind: ObjectType, item: Json) -> ObjectId:
+    metadata = item["metadata"]
+    return ObjectId(group=kind.group, kind=kind.kind, namespace=metadata.get("namespace", ""), name=metadata["name"])
+
+
+def _same(before: Observed, after: Observed) -> bool:
+    """Whether two records of one object call for the same plan: version and health play no part in it."""
+    return replace(before, resource_version=after.resource_version, health=after.health) == after
+
+
+def _within(object_id: ObjectId, feed: Feed) -> bool:
+    return (object_id.group, object_id.kind) == (feed.type.group, feed.type.kind) and feed.namespace in {
+        "",
+        object_id.namespace,
+    }

@@ -1,0 +1,363 @@
+"""What people ask of a running daemon: status, sync, approve, suspend, resume, delete.
+
+Answers are plain values, ready to be written as JSON. Does not belong here: how a request arrives (`edges/web`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from gitsyncd.core.ledger import settle
+from gitsyncd.core.plan import Scene, plan
+from gitsyncd.engine.apply import Actuator
+from gitsyncd.engine.journal import Journal, held_hint, refusal_hint
+from gitsyncd.engine.target_loop import Suspension
+from gitsyncd.model.errors import GitsyncdError, PlanRefused, UsageError
+from gitsyncd.model.manifest import Desired
+from gitsyncd.model.observed import Observed
+from gitsyncd.model.plan import Operation
+from gitsyncd.model.report import HealthStatus, TargetState
+from gitsyncd.model.target import Policy, Target
+
+if TYPE_CHECKING:
+    from gitsyncd.engine.cluster_view import ClusterView
+    from gitsyncd.engine.ports import Clock, Log, Store
+    from gitsyncd.engine.source_loop import SourceLoop, Track
+    from gitsyncd.engine.target_loop import TargetLoop
+    from gitsyncd.engine.watch_loop import Watches
+    from gitsyncd.model.ids import ObjectId
+    from gitsyncd.model.target import Configuration
+
+_SUSPENSIONS = "suspensions"
+
+
+class Control:
+    """The daemon as its commands see it."""
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        version: str,
+        targets: Sequence[TargetLoop],
+        sources: Sequence[SourceLoop],
+        views: Mapping[str, ClusterView],
+        watches: Mapping[str, Watches],
+        *,
+        clock: Clock,
+        log: Log,
+        store: Store,
+    ) -> None:
+        self._configuration = configuration
+        self._version = version
+        self._targets = targets
+        self._sources = sources
+        self._views = views
+        self._watches = watches
+        self._clock = clock
+        self._log = log
+        self._store = store
+
+    # --- status --------------------------------------------------------------------------------------------------
+
+    def status(self, names: Sequence[str] = ()) -> dict[str, Any]:
+        """The JSON of `gitsyncd status`. Raises `UsageError` for a name that is no target."""
+        chosen = self._chosen(names) if names else list(self._targets)
+        return {
+            "agent": self._configuration.agent.name,
+            "version": self._version,
+            "targets": [self._target_status(loop) for loop in chosen] + ([] if names else self._unmanaged()),
+            "sources": [_source_status(track) for loop in self._sources for track in loop.tracks],
+            "clusters": [_cluster_status(view) for view in self._views.values()],
+        }
+
+    def in_sync(self, names: Sequence[str] = ()) -> bool:
+        """Whether all of these targets are."""
+        return all(loop.state is TargetState.IN_SYNC for loop in (self._chosen(names) if names else self._targets))
+
+    def _target_status(self, loop: TargetLoop) -> dict[str, Any]:
+        health = loop.health()
+        track = loop.track
+        return {
+            "target": loop.target.id,
+            "state": loop.state,
+            "revision": str(loop.revision) if loop.revision else None,
+            "admitted": str(track.admitted) if track.admitted else None,
+            "head": f"{track.source.branch}@sha1:{track.head}" if track.head else None,
+            "since": _moment(loop.since),
+            "objects": loop.objects,
+            "health": health.status,
+            "health_message": health.message,
+            "last_turn": _moment(loop.last_turn),
+            "problems": self._problems(loop),
+            "plan": loop.refused.digest if loop.refused else None,
+            "suspended": {"until": _moment(loop.suspension.until), "reason": loop.suspension.reason}
+            if loop.suspension
+            else None,
+        }
+
+    def _problems(self, loop: TargetLoop) -> list[dict[str, Any]]:
+        problems = [_problem(str(object_id) if object_id else "", error) for object_id, error in loop.problems.items()]
+        if loop.refused is not None and loop.refused.refused is not None:
+            error = PlanRefused(loop.refused.refused.reason, hint=refusal_hint(loop.target.id, loop.refused))
+            problems.append(_problem("", error))
+        if loop.track.held and loop.track.head:
+            hint = held_hint(loop.track.source.name, loop.track.head)
+            problems.append(
+                {
+                    "object": "",
+                    "error": f"the head {loop.track.head} is held: {loop.track.held}",
+                    "remedy": "approve",
+                    "hint": hint,
+                }
+            )
+        if loop.track.error is not None and loop.problems.get(None) is not loop.track.error:
+            problems.append(_problem("", loop.track.error))
+        if loop.view.error is not None and loop.problems.get(None) is not loop.view.error:
+            problems.append(_problem("", loop.view.error))
+        return problems
+
+    def _unmanaged(self) -> list[dict[str, Any]]:
+        """Targets that own objects on a cluster and are no longer in the agent file."""
+        known = {(loop.target.name, loop.target.cluster) for loop in self._targets}
+        return [
+            {
+                "target": f"{name}@{view.cluster.name}",
+                "state": TargetState.UNMANAGED,
+                "revision": None,
+                "admitted": None,
+                "head": None,
+                "since": None,
+                "objects": len(inventory.entries),
+                "health": HealthStatus.UNKNOWN,
+                "last_turn": None,
+                "problems": [
+                    {
+                        "object": "",
+                        "error": "this target is not in the agent file any more; its objects stay as they are",
+                        "remedy": "fix-config",
+                        "hint": f"Add it again, or remove its objects: gitsyncd delete {name}@{view.cluster.name} --yes",
+                    }
+                ],
+            }
+            for view in self._views.values()
+            for name, inventory in view.inventories.items()
+            if (name, view.cluster.name) not in known
+        ]
+
+    # --- sync ----------------------------------------------------------------------------------------------------
+
+    async def sync(self, names: Sequence[str], *, wait: bool) -> dict[str, Any]:
+        """Look at the remote and at the cluster now. With `wait`, until the turn is over and the target healthy, failed or timed out."""
+        chosen = self._chosen(names)
+        before = {loop.target.id: loop.finished for loop in chosen}
+        for source in self._sources:
+            if any(loop.track in source.tracks for loop in chosen):
+                await source.look()
+        for loop in chosen:
+            loop.bell.ring()
+        healthy = (
+            await asyncio.gather(*(self._settled(loop, before[loop.target.id]) for loop in chosen)) if wait else []
+        )
+        return {"synced": all(healthy) and self.in_sync(names) if wait else None, **self.status(names)}
+
+    async def _settled(self, loop: TargetLoop, turns_before: int) -> bool:
+        await loop.until_turned(turns_before)
+        while loop.state is TargetState.SYNCING:
+            await loop.until_turned(loop.finished)
+        if loop.state is not TargetState.IN_SYNC:
+            return False
+        return not loop.target.wait or await loop.until_healthy(lambda: loop.state is not TargetState.SYNCING)
+
+    # --- approvals -----------------------------------------------------------------------------------------------
+
+    def approve_plan(self, name: str, digest: str) -> dict[str, Any]:
+        """Let exactly that refused plan through, once. Raises `UsageError` when it is not the plan that is refused now."""
+        for loop in self._chosen([name]):
+            if loop.refused is not None and len(digest) >= 8 and loop.refused.digest.startswith(digest):
+                loop.reconciler.approved.add(loop.refused.digest)
+                loop.bell.ring()
+                return {"approved": loop.refused.digest, "target": loop.target.id}
+        raise UsageError(
+            f"{digest} is not a plan that {name} has refused now",
+            hint=f"See what is refused now: gitsyncd plan {name}",
+        )
+
+    async def approve_revision(self, source: str, commit: str) -> dict[str, Any]:
+        """Admit exactly that held head, once. Raises `UsageError` when it is not the head that is held."""
+        tracks = [track for loop in self._sources for track in loop.tracks if track.source.name == source]
+        if not tracks:
+            names = sorted({track.source.name for loop in self._sources for track in loop.tracks})
+            raise UsageError(f"there is no source {source!r}", hint=f"Sources: {', '.join(names)}")
+        for track in tracks:
+            if await track.approve(commit):
+                return {"approved": track.head, "source": source}
+        raise UsageError(
+            f"{commit} is not a head of {source} that is held now", hint="See which revision is held: gitsyncd status"
+        )
+
+    # --- pausing -------------------------------------------------------------------------------------------------
+
+    def suspend(self, name: str, duration: timedelta, reason: str) -> dict[str, Any]:
+        """Pause with an end."""
+        until = self._clock.now() + duration
+        for loop in self._chosen([name]):
+            loop.suspend(Suspension(until, reason))
+        self._remember_suspensions()
+        return self.status([name])
+
+    def resume(self, name: str) -> dict[str, Any]:
+        """End a pause that `suspend` began. Raises `UsageError` for one that stands in the agent file."""
+        for loop in self._chosen([name]):
+            if loop.target.suspend:
+                raise UsageError(
+                    f"{loop.target.id} is suspended in the agent file", hint="Remove `suspend: true` from the target."
+                )
+            loop.resume()
+        self._remember_suspensions()
+        return self.status([name])
+
+    def restore_suspensions(self) -> None:
+        """After a restart: what was suspended stays so until its time is over."""
+        stored = self._store.load(_SUSPENSIONS)
+        for loop in self._targets:
+            kept = stored.get(loop.target.id)
+            if isinstance(kept, Mapping) and loop.suspension is None:
+                loop.suspension = Suspension(datetime.fromisoformat(str(kept["until"])), str(kept.get("reason", "")))
+
+    def _remember_suspensions(self) -> None:
+        self._store.save(
+            _SUSPENSIONS,
+            {
+                loop.target.id: {"until": loop.suspension.until.isoformat(), "reason": loop.suspension.reason}
+                for loop in self._targets
+                if loop.suspension is not None and loop.suspension.until is not None
+            },
+        )
+
+    # --- delete --------------------------------------------------------------------------------------------------
+
+    async def delete(self, name: str) -> dict[str, Any]:
+        """Prune everything that a target owns. It must be suspended, or gone from the agent file.
+
+        Raises `UsageError` when it is neither, or owns nothing.
+        """
+        base, _, cluster = name.partition("@")
+        results = [
+            await self._delete_on(base, view)
+            for view in self._views.values()
+            if cluster in {"", view.cluster.name} and base in view.inventories
+        ]
+        if not results:
+            raise UsageError(f"no target {name!r} owns anything", hint="See what there is: gitsyncd status")
+        return {
+            "deleted": sum(deleted for deleted, _ in results),
+            "remaining": [item for _, left in results for item in left],
+        }
+
+    async def _delete_on(self, name: str, view: ClusterView) -> tuple[int, list[dict[str, Any]]]:
+        loop = next((loop for loop in self._targets if loop.target.name == name and loop.view is view), None)
+        if loop is not None and loop.suspension is None:
+            raise UsageError(
+                f"{loop.target.id} is in the agent file and not suspended: its objects would be created again at once",
+                hint=f"Remove the target from the agent file, or suspend it first: gitsyncd suspend {loop.target.id} --for 1h --reason …",
+            )
+        view.require()
+        target = loop.target if loop is not None else self._ghost(name, view)
+        if loop is None:
+            return await self._prune_all(target, view)
+        async with loop.turning:
+            return await self._prune_all(target, view)
+
+    def _ghost(self, name: str, view: ClusterView) -> Target:
+        """A target that is only known by its inventory."""
+        source = self._configuration.targets[0].source
+        return Target(name=name, cluster=view.cluster.name, source=source, path="", policy=Policy())
+
+    async def _prune_all(self, target: Target, view: ClusterView) -> tuple[int, list[dict[str, Any]]]:
+        inventory = view.inventories[target.name]
+        observed: dict[ObjectId, Observed] = {}
+        for object_id, entry in inventory.entries.items():
+            live = await view.api.read(view.resource(object_id, entry.api_version), object_id)
+            if live is not None:
+                observed[object_id] = view.reduce(object_id, live)
+        scene = Scene(
+            target=target.name,
+            target_id=target.id,
+            agent=view.agent.name,
+            revision="",
+            commit="",
+            desired=Desired(manifests={}),
+            inventory=inventory,
+            observed=observed,
+            policy=replace(target.policy, prune=replace(target.policy.prune, enabled=True)),
+            agent_namespace=view.agent.cluster_namespace,
+            claims={i: other for other, claims in view.claims.items() if other != target.name for i in claims.ids},
+        )
+        todo = plan(scene)
+        actuator = Actuator(target, view, Journal(target.id, log=self._log, clock=self._clock), clock=self._clock)
+        outcomes = await actuator.carry_out(todo, scene.desired, lambda: False)
+        settled = settle(inventory, todo, outcomes, commit="")
+        if settled.entries:
+            view.inventories[target.name] = await view.api.save_inventory(target.name, settled)
+        else:
+            await view.api.drop_inventory(target.name)
+            view.inventories.pop(target.name, None)
+        gone = sum(o.error is None and o.change.operation is Operation.PRUNE and o.observed is None for o in outcomes)
+        left = [_problem(str(o.change.id), o.error) for o in outcomes if o.error is not None]
+        return gone, left
+
+    def _chosen(self, names: Sequence[str]) -> list[TargetLoop]:
+        """Loops by `name` or `name@cluster`. Raises `UsageError` for a name that matches none."""
+        return choose(list(self._targets), names, lambda loop: loop.target)
+
+
+def choose(items: list[Any], names: Sequence[str], target_of: Any) -> list[Any]:
+    """Items whose target is named, as `name` (all its clusters) or `name@cluster`. Raises `UsageError` for a name that matches none."""
+    chosen: list[Any] = []
+    for name in names:
+        matching = [item for item in items if name in {target_of(item).id, target_of(item).name}]
+        if not matching:
+            known = sorted(target_of(item).id for item in items)
+            raise UsageError(f"there is no target {name!r}", hint=f"Targets: {', '.join(known) or 'none'}")
+        chosen += [item for item in matching if item not in chosen]
+    return chosen
+
+
+def _problem(name: str, error: GitsyncdError) -> dict[str, Any]:
+    return {
+        "object": name,
+        "error": str(error) if not name else error.message,
+        "remedy": error.remedy,
+        "hint": error.hint,
+    }
+
+
+def _source_status(track: Track) -> dict[str, Any]:
+    state = "held" if track.held else "unreachable" if track.error else "ready" if track.admitted else "unknown"
+    return {
+        "source": track.source.name,
+        "branch": track.source.branch,
+        "state": state,
+        "revision": str(track.admitted) if track.admitted else None,
+        "since": _moment(track.since),
+        "error": str(track.error) if track.error else None,
+    }
+
+
+def _cluster_status(view: ClusterView) -> dict[str, Any]:
+    state = "unreachable" if view.error else "ready" if view.uid else "unknown"
+    return {
+        "cluster": view.cluster.name,
+        "state": state,
+        "since": _moment(view.since),
+        "error": str(view.error) if view.error else None,
+        "server_version": view.version or None,
+    }
+
+
+def _moment(moment: datetime | None) -> str | None:
+    return moment.isoformat().replace("+00:00", "Z") if moment is not None else None

@@ -1,0 +1,294 @@
+"""The facts of one turn, gathered before anything is decided: what Git wants, what is recorded, what is live.
+
+Belongs here: rendering, listing and reading for one target, with every object that could not be looked at set apart
+with its error. Does not belong here: what follows from the facts (`core.plan`), and writing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeVar
+
+from gitsyncd.core.desired import HPA, SCALABLE, SECRET, Place, desired, scaled_by
+from gitsyncd.engine.cluster_view import Claims, identify
+from gitsyncd.model.errors import ClusterDenied, ClusterError, GitsyncdError, KindUnknown, RenderError
+from gitsyncd.model.ids import ObjectId, ObjectType, ResourceType, group_of
+from gitsyncd.model.inventory import Inventory
+from gitsyncd.model.manifest import Desired
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Mapping
+
+    from gitsyncd.engine.cluster_view import ClusterView
+    from gitsyncd.engine.ports import Mirror, Renderer
+    from gitsyncd.engine.watch_loop import Watches
+    from gitsyncd.model.manifest import Document
+    from gitsyncd.model.observed import Observed
+    from gitsyncd.model.source import Revision, Snapshot
+    from gitsyncd.model.target import Target
+
+T = TypeVar("T")
+FEW = 8
+"""Up to so many objects of a kind are read one by one; beyond it, one list of the kind's names is cheaper."""
+CLAIMS_WAIT_S = 20.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What one turn knows. Objects in `unseen` are in neither of the other three: nothing is decided about them."""
+
+    revision: Revision
+    desired: Desired
+    inventory: Inventory
+    observed: Mapping[ObjectId, Observed]
+    unseen: Mapping[ObjectId, GitsyncdError]
+    claims: Mapping[ObjectId, str]
+    claims_complete: bool
+
+
+class Gatherer:
+    """One per target. Remembers the last rendering, so that an unchanged tree costs nothing."""
+
+    def __init__(self, target: Target, view: ClusterView, watches: Watches, mirror: Mirror, renderer: Renderer) -> None:
+        self._target = target
+        self._view = view
+        self._watches = watches
+        self._mirror = mirror
+        self._renderer = renderer
+        self._rendered: tuple[object, Desired] | None = None
+        self._pinned: Desired | None = None
+        self._autoscaled: Mapping[ObjectId, str] = {}
+        self.autoscalers_stale = True
+        """Somebody scaled a workload: look for autoscalers again before the next rendering is used."""
+
+    async def gather(self, revision: Revision, scope: Collection[ObjectId] | None, siblings: Siblings) -> Facts:
+        """Raises `RenderError` or `SourceError` when Git's side cannot be told, `ClusterError` when the cluster's cannot."""
+        wanted = await self.desire(revision)
+        inventory = self.inventory()
+        if scope is None and (inventory.entries.keys() - wanted.manifests.keys() or self._contested(wanted)):
+            await siblings.settle(CLAIMS_WAIT_S)
+        claims, complete = siblings.claims()
+        blind = await self._see(wanted, inventory)
+        unseen = self._unseen(wanted, inventory, blind)
+        ids = (wanted.manifests.keys() | inventory.entries.keys() if scope is None else set(scope)) - unseen.keys()
+        observed = await self._observe(ids, wanted, inventory)
+        shown = replace(wanted, manifests=_without(wanted.manifests, unseen)) if unseen else wanted
+        recorded = replace(inventory, entries=_without(inventory.entries, unseen)) if unseen else inventory
+        return Facts(
+            revision=revision,
+            desired=shown,
+            inventory=recorded,
+            observed=observed,
+            unseen=unseen,
+            claims=claims,
+            claims_complete=complete,
+        )
+
+    def inventory(self) -> Inventory:
+        """What is recorded now, whole."""
+        return self._view.inventories.get(self._target.name) or Inventory(target=self._target.id)
+
+    async def desire(self, revision: Revision) -> Desired:
+        """What Git wants at this revision, settled for this cluster; published for the other targets of the cluster."""
+        claims = self._view.claims[self._target.name]
+        try:
+            wanted = await self._desire(revision)
+        except RenderError:
+            self._view.claims[self._target.name] = Claims(ids=claims.ids)
+            raise
+        if claims.commit != revision.commit:
+            ids = frozenset(wanted.manifests.keys() | wanted.unknown.keys())
+            self._view.claim(self._target.name, Claims(ids=ids, commit=revision.commit))
+        return wanted
+
+    async def _desire(self, revision: Revision) -> Desired:
+        if self._pinned is not None:
+            return self._pinned
+        tree = await self._mirror.tree_id(revision.commit, self._target.path)
+        if (
+            self._rendered is not None
+            and not self.autoscalers_stale
+            and self._rendered[0] == (tree, id(self._view.resources))
+        ):
+            return self._rendered[1]
+        snapshot = await self._mirror.snapshot(revision.commit, self._target.path)
+        wanted = await self.settle(snapshot)
+        self._rendered = ((tree, id(self._view.resources)), wanted)
+        return wanted
+
+    async def at(self, commit: str) -> Desired:
+        """What another commit wants. Raises as `gather` does."""
+        return await self.settle(await self._mirror.snapshot(commit, self._target.path))
+
+    def pin(self, wanted: Desired) -> None:
+        """Look at this in place of what the repository holds, whatever the revision."""
+        self._pinned = wanted
+
+    async def settle(self, snapshot: Snapshot) -> Desired:
+        """Render a snapshot and settle it for this cluster."""
+        documents = await self._renderer.render(snapshot)
+        if any((group_of(d.api_version), d.kind) == SECRET for d in documents):
+            await self._view.digest_key()
+        if self.autoscalers_stale:
+            self._autoscaled = await self._live_autoscalers(documents)
+            self.autoscalers_stale = False
+        return desired(documents, self._place())
+
+    def _place(self) -> Place:
+        return Place(
+            agent=self._view.agent.name,
+            target=self._target.name,
+            cluster=self._view.cluster.name,
+            namespace=self._target.namespace,
+            resources=self._view.resources,
+            autoscaled=self._autoscaled,
+            ignore=self._target.policy.ignore,
+            key=self._view.key,
+        )
+
+    async def _live_autoscalers(self, documents: Iterable[Document]) -> dict[ObjectId, str]:
+        """Workloads scaled by autoscalers on the cluster. Asked only where Git names replicas of something scalable."""
+        scalable = any((group_of(d.api_version), d.kind) in SCALABLE and b'"replicas"' in d.body for d in documents)
+        resource = next((r for t, r in self._view.resources.items() if (t.group, t.kind) == HPA and r.preferred), None)
+        if not scalable or resource is None:
+            return {}
+        try:
+            listing = await self._view.api.list(resource)
+        except ClusterDenied:
+            return {}
+        found: dict[ObjectId, str] = {}
+        for item in listing.items:
+            found.update(scaled_by(item, str(item["metadata"].get("namespace", ""))))
+        return found
+
+    def _contested(self, wanted: Desired) -> bool:
+        return any(
+            observed.mark is not None and observed.mark.target != self._target.name
+            for object_id in wanted.manifests
+            if (observed := self._view.objects.get(object_id)) is not None
+        )
+
+    async def _see(self, wanted: Desired, inventory: Inventory) -> dict[ObjectType, ClusterError]:
+        needs: dict[ObjectType, set[str]] = defaultdict(set)
+        for object_id, manifest in wanted.manifests.items():
+            needs[manifest.type].add(object_id.namespace)
+        for object_id, entry in inventory.entries.items():
+            if object_id not in wanted.manifests:
+                kind = ObjectType(api_version=entry.api_version, kind=object_id.kind)
+                served = kind if kind in self._view.resources else self._other_version(object_id)
+                needs[served or kind].add(object_id.namespace)
+        if any((kind.group, kind.kind) == SECRET for kind in needs):
+            await self._view.digest_key()
+        return await self._watches.see(self._target.name, needs)
+
+    def _other_version(self, object_id: ObjectId) -> ObjectType | None:
+        served = (t for t in self._view.resources if (t.group, t.kind) == (object_id.group, object_id.kind))
+        return next(served, None)
+
+    def _unseen(
+        self, wanted: Desired, inventory: Inventory, blind: Mapping[ObjectType, ClusterError]
+    ) -> dict[ObjectId, GitsyncdError]:
+        """Objects that could not be looked at. A kind that is not served says nothing about its objects: they may be there."""
+        blind_kinds = {(kind.group, kind.kind): error for kind, error in blind.items()}
+        served = {(kind.group, kind.kind) for kind in self._view.resources}
+        unseen: dict[ObjectId, GitsyncdError] = {}
+        for object_id in wanted.manifests.keys() | inventory.entries.keys():
+            kind = (object_id.group, object_id.kind)
+            if kind in blind_kinds:
+                unseen[object_id] = blind_kinds[kind]
+            elif kind not in served and object_id not in wanted.manifests:
+                unseen[object_id] = KindUnknown(
+                    f"the kind {object_id.kind} is not served now, so nothing can be said of this object",
+                    subject=str(object_id),
+                    hint="It is looked at again when its API answers.",
+                )
+        return unseen
+
+    async def _observe(
+        self, ids: Collection[ObjectId], wanted: Desired, inventory: Inventory
+    ) -> dict[ObjectId, Observed]:
+        """Records of live objects. What is not in view by its label is asked for by name before it is called absent."""
+        view = self._view
+        observed: dict[ObjectId, Observed] = {}
+        missing: dict[ResourceType, list[ObjectId]] = defaultdict(list)
+        for object_id in ids:
+            known = view.objects.get(object_id)
+            if known is not None and known.mark is not None and object_id not in view.unsure:
+                observed[object_id] = known
+                continue
+            manifest, entry = wanted.manifests.get(object_id), inventory.entries.get(object_id)
+            version = manifest.api_version if manifest else entry.api_version if entry else ""
+            try:
+                missing[view.resource(object_id, version)].append(object_id)
+            except KindUnknown:
+                continue  # its CustomResourceDefinition is in the same set, and not there yet: no object can be
+        for found in await asyncio.gather(*(self._find(resource, few) for resource, few in missing.items())):
+            observed.update(found)
+        return observed
+
+    async def _find(self, resource: ResourceType, ids: list[ObjectId]) -> dict[ObjectId, Observed]:
+        """Those of `ids` that exist, whoever owns them."""
+        if len(ids) > FEW:
+            try:
+                listing = await self._view.api.list_metadata(resource)
+            except ClusterDenied as error:
+                if error.expired:
+                    raise
+            else:
+                there = {identify(resource.type, item) for item in listing.items}
+                for object_id in ids:
+                    if object_id not in there:
+                        self._view.forget(object_id)
+                ids = [object_id for object_id in ids if object_id in there]
+        found: dict[ObjectId, Observed] = {}
+        for object_id, observed in await asyncio.gather(*(self._read(resource, object_id) for object_id in ids)):
+            if observed is not None:
+                found[object_id] = observed
+        return found
+
+    async def _read(self, resource: ResourceType, object_id: ObjectId) -> tuple[ObjectId, Observed | None]:
+        live = await self._view.api.read(resource, object_id)
+        if live is None:
+            self._view.forget(object_id)
+            return object_id, None
+        observed = self._view.reduce(object_id, live)
+        if observed.mark is not None or object_id in self._view.objects:
+            self._view.objects[object_id] = observed
+        self._view.unsure.discard(object_id)
+        return object_id, observed
+
+
+class Siblings:
+    """The other targets of the same cluster, as far as one target has to know them: what they want."""
+
+    def __init__(self, view: ClusterView, own: str, wanted_commits: Callable[[], Mapping[str, str]]) -> None:
+        self._view = view
+        self._own = own
+        self._wanted_commits = wanted_commits
+        """Commit that each target of this cluster should be at; an empty one when none is admitted yet."""
+
+    def claims(self) -> tuple[dict[ObjectId, str], bool]:
+        """Objects that others want with the target's name, and whether all of them have said so at their newest commit."""
+        claimed: dict[ObjectId, str] = {}
+        complete = True
+        for name, commit in self._wanted_commits().items():
+            if name != self._own:
+                claims = self._view.claims[name]
+                complete = complete and bool(commit) and claims.commit == commit
+                claimed.update(dict.fromkeys(claims.ids, name))
+        return claimed, complete
+
+    async def settle(self, seconds: float) -> None:
+        """Wait until all have said what they want, but not for ever: one that cannot be rendered must not stop this one."""
+        try:
+            async with asyncio.timeout(seconds):
+                while not self.claims()[1]:
+                    await self._view.claimed()
+        except TimeoutError:
+            self._view.waiting.add(self._own)
+
+
+def _without(mapping: Mapping[ObjectId, T], left_out: Collection[ObjectId]) -> dict[ObjectId, T]:
+    return {object_id: value for object_id, value in mapping.items() if object_id not in left_out}

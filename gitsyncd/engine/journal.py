@@ -1,0 +1,251 @@
+"""What is said of a turn: the log events of one target, and nothing twice.
+
+The events and their keys are a promise to whoever reads the log with a program: `docs/reference/log.md`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gitsyncd.model.errors import GitsyncdError, RenderError
+from gitsyncd.model.observed import Writer
+from gitsyncd.model.plan import DriftKind, Operation
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from gitsyncd.core.ledger import Outcome
+    from gitsyncd.engine.ports import Clock, Log
+    from gitsyncd.model.ids import ObjectId
+    from gitsyncd.model.observed import Addition
+    from gitsyncd.model.plan import Plan
+    from gitsyncd.model.source import Revision
+
+_DONE = {
+    Operation.CREATE: "created",
+    Operation.UPDATE: "updated",
+    Operation.REVERT: "updated",
+    Operation.ADOPT: "adopted",
+    Operation.RECREATE: "recreated",
+}
+
+
+class Journal:
+    """The log of one target. Remembers what has been said once and must not be repeated."""
+
+    def __init__(self, target: str, *, log: Log, clock: Clock) -> None:
+        self._target = target
+        self._log = log
+        self._clock = clock
+        self._foreign_told: set[tuple[ObjectId, str]] = set()
+        self._failures_told: dict[ObjectId, str] = {}
+        self._drift_told: dict[ObjectId, str] = {}
+
+    def plan_made(self, plan: Plan) -> None:
+        changes = [*plan.changes, *plan.withheld]
+        say = self._log.info if changes else self._log.debug
+        say(
+            "plan made",
+            target=self._target,
+            revision=plan.revision,
+            create=plan.count(Operation.CREATE),
+            update=plan.count(Operation.UPDATE) + plan.count(Operation.ADOPT),
+            revert=plan.count(Operation.REVERT),
+            prune=sum(change.operation is Operation.PRUNE for change in changes),
+            keep=plan.keep,
+            plan=plan.digest,
+        )
+        for object_id, addition in plan.foreign:
+            self._foreign(object_id, addition)
+
+    def plan_refused(self, plan: Plan) -> None:
+        assert plan.refused is not None
+        self._log.error(
+            "plan refused",
+            target=self._target,
+            revision=plan.revision,
+            plan=plan.digest,
+            reason=plan.refused.reason,
+            prune=plan.refused.prune,
+            limit=plan.refused.limit,
+            **explain(refusal_hint(self._target, plan)),
+        )
+
+    def render_failed(self, revision: Revision, error: GitsyncdError) -> None:
+        where = (error.file, error.line) if isinstance(error, RenderError) else ("", 0)
+        self._log.error(
+            "render failed",
+            target=self._target,
+            revision=str(revision),
+            file=where[0],
+            line=where[1],
+            error=error.message,
+            remedy=error.remedy,
+            hint=error.hint,
+        )
+
+    def outcome(self, outcome: Outcome, revision: str) -> None:
+        """One line per object that was written, or could not be."""
+        change = outcome.change
+        if outcome.error is not None:
+            self._failed(outcome)
+            return
+        self._failures_told.pop(change.id, None)
+        if change.report_only:
+            self._found(outcome)
+            return
+        if outcome.skipped:
+            return
+        self._drift_told.pop(change.id, None)
+        if change.operation is Operation.RELEASE:
+            self._log.info("object released", target=self._target, object=str(change.id), reason=change.reason)
+        elif change.operation is Operation.PRUNE:
+            if outcome.observed is None:
+                self._log.info("object pruned", target=self._target, object=str(change.id), reason=change.reason)
+        elif change.operation is Operation.REVERT or change.reason == "drift: deleted on the cluster":
+            self._reverted(outcome)
+        else:
+            self._log.info(
+                "object applied",
+                target=self._target,
+                object=str(change.id),
+                operation=_DONE[change.operation],
+                reason=change.reason,
+                revision=revision,
+            )
+
+    def _reverted(self, outcome: Outcome) -> None:
+        if outcome.change.drift is DriftKind.CHANGED and not outcome.fields:
+            # The fields concerned are no longer ours to send (another manager owns what `ignore_fields` names): the
+            # record was brought up to date and nothing was put back.
+            self._log.debug("drift reverted", **self._drift(outcome))
+        else:
+            self._log.warning("drift reverted", **self._drift(outcome))
+
+    def _found(self, outcome: Outcome) -> None:
+        version = outcome.change.observed.resource_version if outcome.change.observed else "absent"
+        if self._drift_told.get(outcome.change.id) != version:
+            self._drift_told[outcome.change.id] = version
+            self._log.warning("drift found", **self._drift(outcome))
+
+    def _drift(self, outcome: Outcome) -> dict[str, Any]:
+        change, blame = outcome.change, outcome.blame
+        at = blame.at if blame is not None else None
+        return {
+            "target": self._target,
+            "object": str(change.id),
+            "kind": change.drift,
+            "fields": list(outcome.fields),
+            "manager": blame.manager if blame is not None else None,
+            "writer": blame.writer if blame is not None else Writer.UNKNOWN,
+            "at": (at or self._clock.now()).isoformat().replace("+00:00", "Z"),
+            "took_s": round(outcome.took_s, 4),
+        }
+
+    def _foreign(self, object_id: ObjectId, addition: Addition) -> None:
+        """Once per object and manager."""
+        if (object_id, addition.manager) in self._foreign_told:
+            return
+        self._foreign_told.add((object_id, addition.manager))
+        self._log.warning(
+            "foreign field",
+            target=self._target,
+            object=str(object_id),
+            fields=list(addition.fields),
+            manager=addition.manager,
+            writer=addition.writer,
+            hint=_foreign_hint(addition),
+        )
+
+    def _failed(self, outcome: Outcome) -> None:
+        """A failure is said when it is new or has changed, not at every retry."""
+        change, error = outcome.change, outcome.error
+        assert error is not None
+        level = self._log.error if self._failures_told.get(change.id) != error.message else self._log.debug
+        self._failures_told[change.id] = error.message
+        level(
+            "object failed",
+            target=self._target,
+            object=str(change.id),
+            operation=change.operation,
+            error=error.message,
+            **explain(error),
+        )
+
+    def pruned_at_last(self, object_id: ObjectId) -> None:
+        self._log.info("object pruned", target=self._target, object=str(object_id), reason="deleted at last")
+
+    def fight(self, object_id: ObjectId, manager: str | None, reverts: int, *, over: bool) -> None:
+        say = self._log.info if over else self._log.error
+        say(
+            "fight over" if over else "fight detected",
+            target=self._target,
+            object=str(object_id),
+            manager=manager,
+            reverts=reverts,
+        )
+
+    def in_sync(self, revision: Revision, objects: int, took_s: float, *, news: bool) -> None:
+        say = self._log.info if news else self._log.debug
+        say("target in sync", target=self._target, revision=str(revision), objects=objects, took_s=round(took_s, 4))
+
+    def target_failed(self, revision: str, failed: int, error: GitsyncdError, retry_s: float) -> None:
+        self._log.error(
+            "target failed",
+            target=self._target,
+            revision=revision,
+            failed=failed,
+            error=str(error),
+            retry_s=round(retry_s, 1),
+            **explain(error),
+        )
+
+    def waiting(self, reason: str) -> None:
+        self._log.info("target waiting", target=self._target, **{"for": reason})
+
+    def held(self, revision: Revision, admitted: str, reason: str) -> None:
+        self._log.error(
+            "revision held",
+            source=revision.source,
+            revision=str(revision),
+            admitted=admitted,
+            reason=reason,
+            remedy="approve",
+            hint=held_hint(revision.source, revision.commit),
+        )
+
+
+def explain(error: GitsyncdError | str) -> dict[str, str]:
+    """The keys `remedy` and `hint`; a bare string is the hint of something to approve."""
+    if isinstance(error, str):
+        return {"remedy": "approve", "hint": error}
+    return {"remedy": error.remedy, "hint": error.hint}
+
+
+def refusal_hint(target: str, plan: Plan) -> str:
+    """What to type to let a refused plan through."""
+    return f"Look at it with `gitsyncd plan {target}`; if it is meant: gitsyncd approve {target} --plan {plan.digest}"
+
+
+def held_hint(source: str, commit: str) -> str:
+    """What to type to admit a held revision."""
+    return f"If the history was rewritten on purpose: gitsyncd approve {source} --revision {commit}"
+
+
+def summary(errors: Sequence[GitsyncdError]) -> GitsyncdError:
+    """One error for many: the first, and how many more there are."""
+    first = errors[0]
+    if len(errors) == 1:
+        return first
+    more = type(first)(f"{first.message} (and {len(errors) - 1} more)", subject=first.subject, hint=first.hint)
+    return more
+
+
+def _foreign_hint(addition: Addition) -> str:
+    if addition.keep:
+        return "Kept: it restarts pods and changes nothing that Git names."
+    return (
+        f'If `{addition.manager}` may do this, add `agent: {{writers: {{controller: ["{addition.manager}"]}}}}` to the '
+        f'agent file; if it may not, `{{person: ["{addition.manager}"]}}` has such fields removed.'
+    )

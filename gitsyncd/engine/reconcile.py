@@ -1,0 +1,249 @@
+"""One turn of one target, from the facts to the report, as one straight coroutine that can be read aloud.
+
+Belongs here: the order of the steps. Does not belong here: when a turn happens (`target_loop`), what is decided
+(`core`), how a fact is gathered (`facts`) or a change carried out (`apply`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gitsyncd.core.backoff import Fight, is_over, reverted
+from gitsyncd.core.guard import guard
+from gitsyncd.core.health import worst
+from gitsyncd.core.ledger import Outcome, intend, settle
+from gitsyncd.core.plan import Scene, plan
+from gitsyncd.model.errors import Changed, GitsyncdError
+from gitsyncd.model.inventory import EntryState
+from gitsyncd.model.plan import Change, Operation, Plan
+from gitsyncd.model.report import Health, HealthStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Sequence
+
+    from gitsyncd.engine.apply import Actuator
+    from gitsyncd.engine.cluster_view import ClusterView
+    from gitsyncd.engine.facts import Facts, Gatherer, Siblings
+    from gitsyncd.engine.journal import Journal
+    from gitsyncd.engine.ports import Clock
+    from gitsyncd.model.ids import ObjectId
+    from gitsyncd.model.inventory import Inventory
+    from gitsyncd.model.source import Revision
+    from gitsyncd.model.target import Target
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnReport:
+    """What one turn found and did."""
+
+    revision: Revision
+    plan: Plan
+    failures: tuple[tuple[ObjectId, GitsyncdError], ...]
+    objects: int
+    """Objects that Git wants."""
+    written: int
+    """Changes carried out."""
+    again: frozenset[ObjectId] = frozenset()
+    """Objects that changed under our hands: to be looked at again at once."""
+    superseded: bool = False
+    partial: bool = False
+    """Only some objects were looked at."""
+
+    @property
+    def in_sync(self) -> bool:
+        """Whether the last look after the last write found no difference."""
+        return not self.failures and self.plan.refused is None and not self.superseded and not self.again
+
+
+class Reconciler:
+    """The turns of one target. Its caller never runs two at once."""
+
+    def __init__(
+        self,
+        target: Target,
+        view: ClusterView,
+        gatherer: Gatherer,
+        siblings: Siblings,
+        actuator: Actuator,
+        journal: Journal,
+        *,
+        clock: Clock,
+    ) -> None:
+        self._target = target
+        self._view = view
+        self._gatherer = gatherer
+        self._siblings = siblings
+        self._actuator = actuator
+        self._journal = journal
+        self._clock = clock
+        self._fights: dict[ObjectId, Fight] = {}
+        self.approved: set[str] = set()
+        """Digests of refused plans that a person let through; each is used up by one turn."""
+
+    async def look(self, revision: Revision, scope: Collection[ObjectId] | None = None) -> tuple[Facts, Plan]:
+        """Everything up to the guard: what a turn would do now. Nothing is written."""
+        self._view.require()
+        facts = await self._gatherer.gather(revision, scope, self._siblings)
+        scene = Scene(
+            target=self._target.name,
+            target_id=self._target.id,
+            agent=self._view.agent.name,
+            revision=str(revision),
+            commit=revision.commit,
+            desired=facts.desired,
+            inventory=facts.inventory,
+            observed=facts.observed,
+            policy=self._target.policy,
+            agent_namespace=self._view.agent.cluster_namespace,
+            claims=facts.claims,
+            claims_complete=facts.claims_complete,
+            calm=self._calm(),
+            scope=scope,
+        )
+        guarded = guard(
+            plan(scene),
+            desired=facts.desired,
+            inventory=facts.inventory,
+            policy=self._target.policy.prune,
+            approved=self.approved,
+            trailers=revision.approvals,
+        )
+        return facts, guarded
+
+    async def turn(
+        self, revision: Revision, scope: Collection[ObjectId] | None, superseded: Callable[[], bool]
+    ) -> TurnReport:
+        """Make the cluster what Git says at this revision. Raises `GitsyncdError` where nothing could be begun."""
+        facts, todo = await self.look(revision, scope)
+        if self._scaled(todo):
+            self._gatherer.autoscalers_stale = True
+            facts, todo = await self.look(revision, scope)
+        if scope is None or any(not change.drift for change in todo.changes):
+            self._journal.plan_made(todo)
+        if todo.refused is not None:
+            self._journal.plan_refused(todo)
+        await self._record(intend(self._whole(), todo, commit=self._commit(revision, todo), cluster_uid=self._view.uid))
+        outcomes = await self._actuator.carry_out(todo, facts.desired, superseded)
+        self._note_fights(outcomes)
+        self._note_gone(todo, facts)
+        await self._record(settle(self._whole(), todo, outcomes, commit=revision.commit))
+        if any(change.operation is Operation.PRUNE for change in todo.changes):
+            self.approved.discard(todo.digest)
+        return self._report(revision, facts, todo, outcomes, scope=scope)
+
+    def health(self, ids: Collection[ObjectId]) -> Health:
+        """The worst of the health of these objects, as the watches last saw them."""
+        healths = []
+        for object_id in ids:
+            observed = self._view.objects.get(object_id)
+            healths.append(
+                observed.health if observed and observed.health else Health(HealthStatus.NOT_FOUND, str(object_id))
+            )
+        return worst(healths)
+
+    # --- the record ----------------------------------------------------------------------------------------------
+
+    def _whole(self) -> Inventory:
+        return self._gatherer.inventory()
+
+    def _commit(self, revision: Revision, todo: Plan) -> str:
+        """The commit to record ahead: only a turn that writes moves it, so that a commit which changes nothing here costs nothing."""
+        writes = any(change.operation is not Operation.BLOCK and not change.report_only for change in todo.changes)
+        git_moved = any(change.drift is None or change.operation is Operation.UPDATE for change in todo.changes)
+        return revision.commit if writes and git_moved else self._whole().commit
+
+    async def _record(self, inventory: Inventory) -> None:
+        """Write the inventory when it differs from the one in the cluster. Raises `Changed` when somebody else wrote it."""
+        if inventory is self._whole() or (not inventory.entries and not inventory.serial):
+            return
+        name = self._target.name
+        try:
+            self._view.inventories[name] = await self._view.api.save_inventory(name, inventory)
+        except Changed:
+            self._view.inventories = dict(await self._view.api.load_inventories())
+            raise
+
+    def _note_gone(self, todo: Plan, facts: Facts) -> None:
+        """Deletes that finalizers held and that are over now."""
+        for change in todo.changes:
+            entry = facts.inventory.entries.get(change.id)
+            if (
+                change.operation is Operation.RELEASE
+                and entry
+                and entry.state is EntryState.DELETING
+                and not change.observed
+            ):
+                self._journal.pruned_at_last(change.id)
+
+    # --- fights --------------------------------------------------------------------------------------------------
+
+    def _calm(self) -> frozenset[ObjectId]:
+        now = self._clock.monotonic()
+        for object_id, fight in list(self._fights.items()):
+            if is_over(fight, now):
+                self._journal.fight(object_id, fight.manager, fight.total, over=True)
+                del self._fights[object_id]
+        return frozenset(object_id for object_id, fight in self._fights.items() if fight.fighting and now < fight.until)
+
+    def next_fight_look(self) -> float | None:
+        """Monotonic seconds at which the drift of some object is looked at again, or a fight may be over; None without fights."""
+        now = self._clock.monotonic()
+        times = [
+            fight.until if now < fight.until else fight.until + 61 for fight in self._fights.values() if fight.fighting
+        ]
+        return min(times, default=None)
+
+    def fighting(self) -> frozenset[ObjectId]:
+        return frozenset(object_id for object_id, fight in self._fights.items() if fight.fighting)
+
+    def _note_fights(self, outcomes: Sequence[Outcome]) -> None:
+        now = self._clock.monotonic()
+        for outcome in outcomes:
+            change = outcome.change
+            if change.drift is None or outcome.error is not None or outcome.skipped:
+                continue
+            before = self._fights.get(change.id, Fight())
+            after = reverted(before, now, outcome.blame.manager if outcome.blame else None)
+            self._fights[change.id] = after
+            if after.fighting and not before.fighting:
+                self._journal.fight(change.id, after.manager, after.total, over=False)
+
+    def _scaled(self, todo: Plan) -> bool:
+        """Whether a revert concerns a workload that somebody scaled by its own verb: an autoscaler may be new on the cluster."""
+        return not self._gatherer.autoscalers_stale and any(
+            change.operation is Operation.REVERT and change.observed is not None and change.observed.scaled
+            for change in todo.changes
+        )
+
+    def _report(
+        self,
+        revision: Revision,
+        facts: Facts,
+        todo: Plan,
+        outcomes: Sequence[Outcome],
+        *,
+        scope: Collection[ObjectId] | None,
+    ) -> TurnReport:
+        failures = [(outcome.change.id, outcome.error) for outcome in outcomes if outcome.error is not None]
+        again = frozenset(outcome.change.id for outcome in outcomes if _moved(outcome))
+        failures = [(object_id, error) for object_id, error in failures if object_id not in again]
+        for object_id, error in facts.unseen.items():
+            failures.append((object_id, error))
+            change = Change(id=object_id, operation=Operation.BLOCK, reason="could not be looked at")
+            self._journal.outcome(Outcome(change=change, error=error), str(revision))
+        return TurnReport(
+            revision=revision,
+            plan=todo,
+            failures=tuple(failures),
+            again=again,
+            partial=scope is not None,
+            objects=len(facts.desired.manifests) + len(facts.desired.unknown) + len(facts.unseen),
+            written=sum(outcome.error is None and not outcome.skipped for outcome in outcomes),
+            superseded=any(outcome.skipped and not outcome.change.report_only for outcome in outcomes),
+        )
+
+
+def _moved(outcome: Outcome) -> bool:
+    """Somebody wrote in between: no failure of the object, only a reason to look at it again."""
+    return isinstance(outcome.error, Changed) and outcome.change.operation is not Operation.BLOCK

@@ -1,0 +1,224 @@
+"""Following repositories: one loop per repository, one conversation per look, one admitted commit per branch.
+
+Belongs here: when the remote is asked, which head is admitted, and whom to tell. Does not belong here: how a remote is
+asked (an edge), and what a commit means for a cluster (`target_loop`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from gitsyncd.core.admission import REWOUND, admit
+from gitsyncd.core.backoff import next_delay
+from gitsyncd.engine.journal import held_hint
+from gitsyncd.engine.trigger import Bell
+from gitsyncd.model.errors import GitsyncdError, RevisionNotFound, RevisionNotTrusted
+from gitsyncd.model.source import OnRewind
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from gitsyncd.engine.ports import Clock, Log, Mirror, Store
+    from gitsyncd.model.source import Revision, Source
+
+_RETRY = timedelta(seconds=5)
+_CAP = timedelta(minutes=5)
+
+
+class Track:
+    """One branch of one source: its head, and the commit that may be applied."""
+
+    def __init__(self, source: Source, mirror: Mirror, *, clock: Clock, log: Log, store: Store) -> None:
+        self.source = source
+        self.mirror = mirror
+        self.head: str | None = None
+        self.admitted: Revision | None = None
+        self.held = ""
+        """Why the head is not admitted; empty when it is."""
+        self.error: GitsyncdError | None = None
+        self.since: datetime = clock.now()
+        self.bells: list[Bell] = []
+        self.looked = asyncio.Event()
+        """Set after the first answer, good or bad."""
+        self._clock = clock
+        self._log = log
+        self._store = store
+        self._approved: set[str] = set()
+        self._descends_from: set[tuple[str, str]] = set()
+
+    @property
+    def _file(self) -> str:
+        return f"source-{self.source.name}-{self.source.branch.replace('%', '%25').replace('/', '%2F')}"
+
+    def _remembered(self) -> str:
+        stored = self._store.load(self._file)
+        return str(stored.get("admitted", "")) if stored.get("url") == self.source.repository.url else ""
+
+    async def arrived(self, head: str | None) -> None:
+        """The remote answered. Raises nothing for a branch that is gone: the last admitted commit stays."""
+        if head is None:
+            await self.failed(
+                RevisionNotFound(
+                    f"branch {self.source.branch!r} is not in the repository, or it has no commit yet",
+                    subject=f"source {self.source.name}",
+                    hint="Push the branch, or correct `ref.branch` of this source.",
+                )
+            )
+            return
+        if self.error is not None:
+            self._log.info(
+                "source recovered", source=self.source.name, since=self.since.isoformat(), error=self.error.message
+            )
+            self.error, self.since = None, self._clock.now()
+        if head != self.head or self.admitted is None:
+            self.head = head
+            await self._admit()
+        self.looked.set()
+
+    async def failed(self, error: GitsyncdError) -> None:
+        """No usable answer. What was admitted before stays in force, also across a restart of the daemon."""
+        if self.error is None or type(self.error) is not type(error):
+            self.since = self._clock.now()
+            self._log.warning(
+                "source unreachable",
+                source=self.source.name,
+                since=self.since.isoformat(),
+                error=error.message,
+                remedy=error.remedy,
+                hint=error.hint,
+            )
+        self.error = error
+        remembered = self._remembered() if self.admitted is None else ""
+        if remembered:
+            try:
+                self.admitted = await self.mirror.revision(self.source.name, self.source.branch, remembered)
+            except GitsyncdError:
+                pass  # the mirror was lost, too: nothing can be healed before the remote answers
+            else:
+                self._ring()
+        self.looked.set()
+
+    async def approve(self, commit: str) -> bool:
+        """Admit exactly this held head, once. False when it is not the head that is held."""
+        if not self.held or self.head is None or len(commit) < 7 or not self.head.startswith(commit):
+            return False
+        self._approved.add(self.head)
+        await self._admit()
+        return True
+
+    async def require(self, floor: str) -> None:
+        """A cluster's own record says that `floor` was applied there: what is admitted must descend from it.
+
+        Raises `RevisionNotTrusted` when it does not; from then on the head is held.
+        """
+        admitted = self.admitted
+        if admitted is None or not floor or floor == admitted.commit or (admitted.commit, floor) in self._descends_from:
+            return
+        if self.source.on_rewind is OnRewind.FOLLOW or admitted.commit in self._approved:
+            return
+        if await self.mirror.descends(admitted.commit, floor):
+            self._descends_from.add((admitted.commit, floor))
+            return
+        if not self.held:
+            self._hold(str(admitted), floor)
+        raise RevisionNotTrusted(
+            f"{admitted} does not descend from {floor}, which was applied before",
+            subject=f"source {self.source.name}",
+            hint=held_hint(self.source.name, admitted.commit),
+        )
+
+    async def _admit(self) -> None:
+        assert self.head is not None
+        before = self.admitted.commit if self.admitted else self._remembered()
+        descends = not before or before == self.head or await self.mirror.descends(self.head, before)
+        decision = admit(
+            head=self.head, admitted=before, descends=descends, on_rewind=self.source.on_rewind, approved=self._approved
+        )
+        if decision.held:
+            head = await self.mirror.revision(self.source.name, self.source.branch, self.head)
+            self._hold(str(head), before)
+            if self.admitted is None:
+                await self._fall_back(before)
+            return
+        previous = self.admitted
+        self.held = ""
+        revision = await self.mirror.revision(self.source.name, self.source.branch, decision.commit)
+        self._store.save(self._file, {"url": self.source.repository.url, "admitted": revision.commit})
+        self.admitted = revision
+        if previous is None or previous.commit != revision.commit:
+            self._log.info(
+                "source updated",
+                source=self.source.name,
+                revision=str(revision),
+                previous=str(previous) if previous else None,
+            )
+        self._ring()
+
+    async def _fall_back(self, commit: str) -> None:
+        """Drift heals towards the admitted commit also while a newer head is held."""
+        try:
+            self.admitted = await self.mirror.revision(self.source.name, self.source.branch, commit)
+        except GitsyncdError:
+            return
+        self._ring()
+
+    def _hold(self, revision: str, admitted: str) -> None:
+        self.held = REWOUND
+        self._log.error(
+            "revision held",
+            source=self.source.name,
+            revision=revision,
+            admitted=admitted,
+            reason=REWOUND,
+            remedy="approve",
+            hint=held_hint(self.source.name, revision.rpartition(":")[2]),
+        )
+        self._ring()
+
+    def _ring(self) -> None:
+        for bell in self.bells:
+            bell.ring()
+
+
+class SourceLoop:
+    """All branches of one repository that some target follows: one conversation for them together."""
+
+    def __init__(self, mirror: Mirror, tracks: Sequence[Track], *, clock: Clock) -> None:
+        self.tracks = tracks
+        self.bell = Bell()
+        self._mirror = mirror
+        self._clock = clock
+        self._failures = 0
+        self._turn = asyncio.Lock()
+
+    async def run(self) -> None:
+        """Look, wait, look again: for ever."""
+        interval = min(track.source.interval for track in self.tracks)
+        while True:
+            await self.look()
+            delay = interval
+            if self._failures:
+                delay = next_delay(self._failures, base=min(_RETRY, interval), cap=_CAP, jitter=self._clock.jitter())
+            await self.bell.wait(delay.total_seconds())
+
+    async def look(self) -> None:
+        """Ask the remote once and tell the tracks. Never raises what an edge foresees."""
+        async with self._turn:
+            branches = sorted({track.source.branch for track in self.tracks})
+            try:
+                heads = await self._mirror.update(branches)
+            except GitsyncdError as error:
+                self._failures += 1
+                for track in self.tracks:
+                    await track.failed(error)
+                return
+            self._failures = 0
+            for track in self.tracks:
+                try:
+                    await track.arrived(heads.get(track.source.branch))
+                except GitsyncdError as error:
+                    self._failures += 1
+                    await track.failed(error)

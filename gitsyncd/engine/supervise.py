@@ -1,0 +1,44 @@
+"""Keeping loops alive, each on its own: a plain task group would cancel every sibling on the first failure."""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from gitsyncd.core.backoff import next_delay
+
+if TYPE_CHECKING:
+    from gitsyncd.engine.ports import Clock, Log
+
+_BASE = timedelta(seconds=1)
+_CAP = timedelta(minutes=5)
+_CALM_S = 600.0
+
+
+async def supervise(name: str, work: Callable[[], Awaitable[None]], *, clock: Clock, log: Log) -> None:
+    """Run `work` until it returns. What it foresees it handles itself; anything that escapes is a bug: said, and begun again after a wait."""
+    failures = 0
+    while True:
+        begun = clock.monotonic()
+        try:
+            await work()
+        except Exception as error:  # noqa: BLE001 - the last line of defence: one loop's bug must not stop the others
+            failures = 1 if clock.monotonic() - begun > _CALM_S else failures + 1
+            delay = next_delay(failures, base=_BASE, cap=_CAP, jitter=clock.jitter())
+            log.error("internal error", loop=name, error=describe_bug(error), retry_s=round(delay.total_seconds(), 1))
+            await asyncio.sleep(delay.total_seconds())
+        else:
+            return
+
+
+def describe_bug(error: BaseException) -> str:
+    """The class of an unforeseen exception and where it arose; never its text, which may quote an object's values."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [frame for frame in frames if "gitsyncd" in frame.filename] or frames
+    where = (
+        f" at {ours[-1].name}, line {ours[-1].lineno} of {ours[-1].filename.rpartition('gitsyncd/')[2]}" if ours else ""
+    )
+    return f"internal error: {type(error).__name__}{where}"

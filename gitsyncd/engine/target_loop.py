@@ -1,0 +1,357 @@
+"""When a target takes a turn, and what became of it. One worker per target: two turns never overlap.
+
+Belongs here: waiting, retrying, suspending, the state that `status` shows. Does not belong here: the steps of a turn
+(`reconcile`), and what is decided in it (`core`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gitsyncd.core.backoff import next_delay
+from gitsyncd.engine.journal import summary
+from gitsyncd.engine.supervise import describe_bug
+from gitsyncd.engine.trigger import Bell, Wake
+from gitsyncd.model.errors import (
+    ClusterError,
+    GitsyncdError,
+    Remedy,
+    RenderError,
+    RevisionNotTrusted,
+    SourceError,
+    Throttled,
+)
+from gitsyncd.model.report import Health, HealthStatus, TargetState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from gitsyncd.engine.cluster_view import ClusterView
+    from gitsyncd.engine.facts import Gatherer
+    from gitsyncd.engine.journal import Journal
+    from gitsyncd.engine.ports import Clock
+    from gitsyncd.engine.reconcile import Reconciler, TurnReport
+    from gitsyncd.engine.source_loop import Track
+    from gitsyncd.model.ids import ObjectId
+    from gitsyncd.model.plan import Plan
+    from gitsyncd.model.source import Revision
+    from gitsyncd.model.target import Target
+
+_AGAIN_BASE_S = 0.05
+_AGAIN_CAP_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Suspension:
+    """Paused by a person until a moment (None: until the agent file says otherwise)."""
+
+    until: datetime | None
+    reason: str
+
+
+class TargetLoop:
+    """The worker of one target, and its state."""
+
+    def __init__(
+        self,
+        target: Target,
+        view: ClusterView,
+        track: Track,
+        gatherer: Gatherer,
+        reconciler: Reconciler,
+        journal: Journal,
+        *,
+        clock: Clock,
+    ) -> None:
+        self.target = target
+        self.view = view
+        self.track = track
+        self.reconciler = reconciler
+        self.bell = Bell()
+        self.state = TargetState.UNKNOWN
+        self.since: datetime = clock.now()
+        self.revision: Revision | None = None
+        """The one that the last full turn worked with."""
+        self.problems: dict[ObjectId | None, GitsyncdError] = {}
+        """By object; None for the target as a whole."""
+        self.refused: Plan | None = None
+        self.last_turn: datetime | None = None
+        self.suspension: Suspension | None = (
+            Suspension(None, "`suspend: true` in the agent file") if target.suspend else None
+        )
+        self.tried = asyncio.Event()
+        """Set after the first turn, good or bad."""
+        self.finished = 0
+        """Turns that are over."""
+        self.turn_over = asyncio.Event()
+        self.turning = asyncio.Lock()
+        self._gatherer = gatherer
+        self._journal = journal
+        self._clock = clock
+        self._failures = 0
+        self._again = 0
+        self._stopping = False
+        self._full_due = clock.monotonic()
+        self._objects = 0
+        self._before = TargetState.UNKNOWN
+        """The state before the turn in progress."""
+
+    # --- the loop ------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Wait for a reason to look, look, and so on for ever."""
+        self.bell.ring()
+        while True:
+            wake = await self.bell.wait(max(0.0, self._next_look() - self._clock.monotonic()))
+            async with self.turning:
+                await self._step(wake)
+            self.finished += 1
+            self.turn_over.set()
+            self.turn_over = asyncio.Event()
+
+    def _next_look(self) -> float:
+        fight = self.reconciler.next_fight_look()
+        return self._full_due if fight is None else min(self._full_due, fight)
+
+    async def _step(self, wake: Wake) -> None:
+        if self._suspended():
+            await self._rest()
+            return
+        revision = self.track.admitted
+        if revision is None:
+            await self._without_revision()
+            return
+        if not self.view.asked:
+            self._full_due = self._clock.monotonic() + self.target.interval.total_seconds()
+            return  # its first answer, good or bad, rings
+        fights = self.reconciler.fighting()
+        full = wake.everything or not wake.ids or self.revision is None or self.revision.commit != revision.commit
+        due = self._clock.monotonic() >= self._full_due
+        scope = None if full and (due or wake.everything or not fights) else wake.ids | fights
+        try:
+            await self._turn(revision, scope)
+        except GitsyncdError as error:
+            self._failed(revision, error)
+        except Exception as error:  # noqa: BLE001 - a bug in one target's turn must not end its loop
+            self._failed(
+                revision,
+                GitsyncdError(
+                    describe_bug(error), hint="This is a defect of gitsyncd: please report it with this line."
+                ),
+            )
+        self.tried.set()
+
+    async def _turn(self, revision: Revision, scope: frozenset[ObjectId] | None) -> None:
+        begun = self._clock.monotonic()
+        deadline = begun + self.target.timeout.total_seconds()
+        if scope is None:
+            self._enter(TargetState.SYNCING)
+            await self.track.require(self._gatherer.inventory().commit)
+
+        def superseded() -> bool:
+            newest = self.track.admitted
+            return (
+                self._stopping
+                or self._clock.monotonic() > deadline
+                or (newest is not None and newest.commit != revision.commit)
+            )
+
+        report = await self.reconciler.turn(revision, scope, superseded)
+        self.last_turn = self._clock.now()
+        self._digest(report, revision, self._clock.monotonic() - begun)
+        if report.again:
+            await self._soon(report.again)
+        elif report.superseded:
+            self.bell.ring()
+
+    def _digest(self, report: TurnReport, revision: Revision, took_s: float) -> None:
+        """From the report of a turn to the state of the target."""
+        failures: dict[ObjectId | None, GitsyncdError] = dict(report.failures)
+        if report.partial:
+            looked_at = {change.id for change in report.plan.changes}
+            kept = {key: error for key, error in self.problems.items() if key is not None and key not in looked_at}
+            self.problems = {**kept, **failures}
+        else:
+            self.problems = failures
+            self.refused = report.plan if report.plan.refused is not None else None
+            self._full_due = self._clock.monotonic() + self.target.interval.total_seconds()
+        moved = self.revision is None or self.revision.commit != revision.commit
+        if not report.partial:
+            self.revision = revision
+        if self.problems:
+            self._retry_later(revision, list(self.problems.values()), partial=report.partial)
+            return
+        self._failures = 0
+        self._again = 0 if not report.again else self._again
+        if report.again or report.superseded:
+            return
+        if report.partial and self.refused is None and self.state is TargetState.SYNCING:
+            return
+        news = moved or self._before is not TargetState.IN_SYNC
+        state = (
+            TargetState.REFUSED
+            if self.refused is not None
+            else TargetState.HELD
+            if self.track.held
+            else TargetState.IN_SYNC
+        )
+        if not report.partial or self.state is TargetState.FAILED:
+            self._enter(state)
+        if self.refused is None:
+            self._journal.in_sync(
+                revision,
+                report.objects if not report.partial else self._objects,
+                took_s,
+                news=news and not report.partial,
+            )
+        if not report.partial:
+            self._objects = report.objects
+
+    @property
+    def objects(self) -> int:
+        """Objects that Git wanted at the last full turn."""
+        return self._objects
+
+    def _retry_later(self, revision: Revision, errors: list[GitsyncdError], *, partial: bool) -> None:
+        self._failures += 1
+        delay = self._delay(errors)
+        self._full_due = self._clock.monotonic() + delay
+        self._enter(TargetState.FAILED)
+        if not partial or self._failures == 1:
+            self._journal.target_failed(str(revision), len(errors), summary(errors), delay)
+
+    def _delay(self, errors: list[GitsyncdError]) -> float:
+        """Seconds until the next try. What only a new revision can mend is not tried hot."""
+        if all(isinstance(error, RenderError) and error.remedy is Remedy.FIX_REPO for error in errors):
+            return self.target.interval.total_seconds()
+        base = self.target.retry_interval
+        delay = next_delay(
+            self._failures, base=base, cap=self.target.interval, jitter=self._clock.jitter()
+        ).total_seconds()
+        asked = max((error.retry_after_s for error in errors if isinstance(error, Throttled)), default=0.0)
+        return max(delay, asked)
+
+    def _failed(self, revision: Revision, error: GitsyncdError) -> None:
+        """A turn that could not be begun, or not be ended."""
+        self.problems = {None: error}
+        self.last_turn = self._clock.now()
+        if isinstance(error, RevisionNotTrusted):
+            self._enter(TargetState.HELD)
+            self._full_due = self._clock.monotonic() + self.target.interval.total_seconds()
+            return
+        if isinstance(error, RenderError | SourceError):
+            self._journal.render_failed(revision, error)
+        if isinstance(error, ClusterError) and error is self.view.error:
+            # Said once by the cluster; its recovery rings every target.
+            self._enter(TargetState.UNKNOWN)
+            self._full_due = self._clock.monotonic() + self.target.interval.total_seconds()
+            return
+        self._failures += 1
+        delay = self._delay([error])
+        self._full_due = self._clock.monotonic() + delay
+        self._enter(TargetState.FAILED)
+        self._journal.target_failed(str(revision), 1, error, delay)
+
+    async def _without_revision(self) -> None:
+        """Nothing is admitted: the source has not answered, or never had a commit."""
+        self._full_due = self._clock.monotonic() + self.target.interval.total_seconds()
+        error = self.track.error
+        if error is not None or self.track.held:
+            self.problems = {None: error} if error is not None else {}
+            self._enter(TargetState.HELD if self.track.held else TargetState.UNKNOWN)
+            self.tried.set()
+        elif not self.track.looked.is_set():
+            self._enter(TargetState.UNKNOWN)
+
+    async def _soon(self, ids: frozenset[ObjectId]) -> None:
+        """Objects that changed under our hands are looked at again at once, but never in a hot loop."""
+        self._again += 1
+        await asyncio.sleep(min(_AGAIN_BASE_S * 2 ** min(self._again, 10), _AGAIN_CAP_S))
+        self.view.doubt(ids)
+        if self.state is TargetState.SYNCING:
+            self.bell.ring()
+        else:
+            self.bell.ring(ids)
+
+    def _enter(self, state: TargetState) -> None:
+        if state is TargetState.SYNCING and self.state is not TargetState.SYNCING:
+            self._before = self.state
+        if state is not self.state:
+            self.state = state
+            self.since = self._clock.now()
+
+    # --- what people ask for -------------------------------------------------------------------------------------
+
+    def _suspended(self) -> bool:
+        suspension = self.suspension
+        if suspension is None:
+            return False
+        if suspension.until is not None and self._clock.now() >= suspension.until:
+            self.resume()
+            return False
+        return True
+
+    async def _rest(self) -> None:
+        """Suspended: nothing is looked at on the cluster, but the other targets still hear what this one wants."""
+        assert self.suspension is not None
+        self._enter(TargetState.SUSPENDED)
+        until = self.suspension.until
+        left = (
+            (until - self._clock.now()).total_seconds() if until is not None else self.target.interval.total_seconds()
+        )
+        self._full_due = self._clock.monotonic() + max(left, 0.01)
+        if self.track.admitted is not None and self.view.uid:
+            try:
+                await self._gatherer.desire(self.track.admitted)
+            except GitsyncdError as error:
+                self.problems = {None: error}
+        self.tried.set()
+
+    def suspend(self, suspension: Suspension) -> None:
+        """From the next object on nothing more is done."""
+        self.suspension = suspension
+        self._journal.waiting(f"suspended: {suspension.reason}")
+        self.bell.ring()
+
+    def stop(self) -> None:
+        """The turn in progress ends at the next object."""
+        self._stopping = True
+
+    def resume(self) -> None:
+        self.suspension = None
+        self._enter(TargetState.UNKNOWN)
+        self.bell.ring()
+
+    def health(self) -> Health:
+        """The worst health among the objects that Git wants."""
+        claims = self.view.claims.get(self.target.name)
+        if claims is None or not claims.ids:
+            return Health(HealthStatus.UNKNOWN)
+        return self.reconciler.health(claims.ids)
+
+    async def until_turned(self, after: int) -> None:
+        """Until a turn that began after `after` turns had ended is over, and none is due at once."""
+        while self.finished <= after:
+            await self.turn_over.wait()
+
+    async def until_healthy(self, is_done: Callable[[], bool]) -> bool:
+        """Until every object is current, one has failed for good, or the target's wait is over. Whether all are current."""
+        news = asyncio.Event()
+        self.view.news.add(news)
+        try:
+            async with asyncio.timeout(self.target.wait_timeout.total_seconds()):
+                while True:
+                    health = self.health()
+                    if health.status is HealthStatus.CURRENT and is_done():
+                        return True
+                    if health.status is HealthStatus.FAILED:
+                        return False
+                    news.clear()
+                    await news.wait()
+        except TimeoutError:
+            return False
+        finally:
+            self.view.news.discard(news)

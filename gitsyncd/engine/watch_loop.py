@@ -1,0 +1,148 @@
+"""Lists and watches of one cluster: which feeds run, and how each goes on after whatever happens to it.
+
+Only kinds that some target wants or has recorded are watched, selected by our own label. A kind that may not be listed
+over the whole cluster is listed in the namespaces that matter. Does not belong here: what an event means (`cluster_view`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from gitsyncd.core.backoff import next_delay
+from gitsyncd.engine.cluster_view import Feed
+from gitsyncd.engine.supervise import supervise
+from gitsyncd.model.errors import ClusterDenied, ClusterError, Expired, KindUnknown
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from gitsyncd.engine.cluster_view import ClusterView
+    from gitsyncd.engine.ports import Clock, Log
+    from gitsyncd.model.ids import ObjectType
+
+_BASE = timedelta(seconds=1)
+_CAP = timedelta(seconds=30)
+
+
+class Watches:
+    """All feeds of one cluster. Without a task group nothing is watched: every call to `see` lists afresh."""
+
+    def __init__(self, view: ClusterView, group: asyncio.TaskGroup | None, *, clock: Clock, log: Log) -> None:
+        self._view = view
+        self._group = group
+        self._clock = clock
+        self._log = log
+        self._running: dict[Feed, asyncio.Task[None] | None] = {}
+        self._denied: dict[ObjectType, ClusterDenied] = {}
+        self._needs: dict[str, Mapping[ObjectType, Collection[str]]] = {}
+        self._lock = asyncio.Lock()
+        self._stale: set[Feed] = set()
+
+    async def see(self, target: str, needs: Mapping[ObjectType, Collection[str]]) -> dict[ObjectType, ClusterError]:
+        """Make sure that these kinds (and the namespaces in which they matter) are in view; the kinds that may not be seen.
+
+        Raises `ClusterError` when the cluster does not answer.
+        """
+        self._needs[target] = needs
+        blind: dict[ObjectType, ClusterError] = {}
+        async with self._lock:
+            self._drop_unneeded()
+            for found in await asyncio.gather(*(self._see_kind(kind, places) for kind, places in needs.items())):
+                blind.update(found)
+        return blind
+
+    def _drop_unneeded(self) -> None:
+        wanted = {kind for needs in self._needs.values() for kind in needs}
+        for feed in [feed for feed in self._running if feed.type not in wanted]:
+            task = self._running.pop(feed)
+            if task is not None:
+                task.cancel()
+
+    async def _see_kind(self, kind: ObjectType, places: Collection[str]) -> dict[ObjectType, ClusterError]:
+        if kind not in self._view.resources:
+            return {}
+        everywhere = Feed(kind)
+        if self._settled(everywhere):
+            return {}
+        if kind not in self._denied:
+            try:
+                await self._start(everywhere)
+            except ClusterDenied as error:
+                if error.expired:
+                    raise
+                self._denied[kind] = error
+            else:
+                return {}
+        if not places or not self._view.resources[kind].namespaced:
+            return {kind: self._denied.pop(kind)}
+        for namespace in places:
+            feed = Feed(kind, namespace)
+            if not self._settled(feed):
+                try:
+                    await self._start(feed)
+                except ClusterDenied as error:
+                    return {kind: self._denied.pop(kind, error)}
+        return {}
+
+    def _settled(self, feed: Feed) -> bool:
+        return self._group is not None and feed in self._running and feed not in self._stale
+
+    async def _start(self, feed: Feed) -> None:
+        version = await self._list(feed)
+        if self._group is not None and feed not in self._running:
+            name = f"watch {self._view.cluster.name} {feed.type} {feed.namespace}"
+            work = supervise(name, lambda: self._follow(feed, version), clock=self._clock, log=self._log)
+            self._running[feed] = self._group.create_task(work, name=name)
+        else:
+            self._running.setdefault(feed, None)
+
+    async def _list(self, feed: Feed) -> str:
+        resource = self._view.resources[feed.type]
+        listing = await self._view.api.list(resource, selector=self._view.selector, namespace=feed.namespace)
+        self._view.listed(feed, listing.items)
+        self._stale.discard(feed)
+        return listing.resource_version
+
+    async def _follow(self, feed: Feed, version: str) -> None:
+        """Watch for ever. Whatever ends a watch, the next one begins where it ended, or after a fresh list."""
+        failures = 0
+        while True:
+            try:
+                version = version or await self._list(feed)
+                async for event in self._view.api.watch(
+                    self._view.resources[feed.type],
+                    selector=self._view.selector,
+                    resource_version=version,
+                    namespace=feed.namespace,
+                ):
+                    version = event.resource_version
+                    if event.kind != "BOOKMARK":
+                        self._view.heard(feed, event)
+                    failures = 0
+            except Expired:
+                version = ""
+            except KindUnknown:
+                version = ""
+                await self._pause(1)
+            except ClusterError as error:
+                failures += 1
+                self._view.down(error)
+                self._stale.add(feed)
+                await self._pause(failures)
+                version = await self._recover(version)
+
+    async def _recover(self, version: str) -> str:
+        """After a failure: who answers now? When it is the same cluster, go on from where we were."""
+        try:
+            await self._view.identify()
+        except ClusterError as error:
+            self._view.down(error)
+            return version
+        self._view.up()
+        return ""
+
+    async def _pause(self, failures: int) -> None:
+        delay = next_delay(failures, base=_BASE, cap=_CAP, jitter=self._clock.jitter())
+        await asyncio.sleep(delay.total_seconds())
