@@ -89,6 +89,8 @@ def test_only_hashes_of_secrets_depend_on_the_key() -> None:
         ({"ownerReferences": [{"kind": "ReplicaSet", "controller": True}]}, {"controlled"}),
         ({"ownerReferences": [{"kind": "ReplicaSet"}, 3, {"controller": "true"}]}, set()),
         ({"ownerReferences": {"controller": True}}, set()),
+        ({"managedFields": [{"manager": "kubectl", "subresource": "scale"}]}, {"scaled"}),
+        ({"managedFields": [{"manager": "kubectl", "subresource": "status"}]}, set()),
         ({"annotations": {"gitsyncd.dev/prune": "disabled"}}, {"prune_disabled"}),
         ({"annotations": {"kustomize.toolkit.fluxcd.io/prune": "disabled"}}, {"prune_disabled"}),
         ({"annotations": {"gitsyncd.dev/reconcile": "disabled"}}, {"reconcile_disabled"}),
@@ -98,7 +100,7 @@ def test_only_hashes_of_secrets_depend_on_the_key() -> None:
 def test_what_forbids_things_is_read_from_the_live_object(metadata: Any, facts: set[str]) -> None:
     found = observe(live(**metadata), manager=MANAGER, table=TABLE)
 
-    names = ("deleting", "controlled", "prune_disabled", "reconcile_disabled", "prune_needs_approval")
+    names = ("deleting", "controlled", "scaled", "prune_disabled", "reconcile_disabled", "prune_needs_approval")
     assert {name for name in names if getattr(found, name)} == facts
 
 

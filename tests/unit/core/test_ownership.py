@@ -50,6 +50,7 @@ def test_an_addition_tells_who_added_what_how_and_when() -> None:
             writer=Writer.PERSON,
             operation="Update",
             at=AT_LATE,
+            keys=(("f:metadata", "f:labels", "f:x"),),
             fields=(".metadata.labels.x",),
         ),
     )
