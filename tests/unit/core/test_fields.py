@@ -340,3 +340,11 @@ def test_a_set_with_many_shapes_of_keys_takes_the_list_as_a_whole() -> None:
     fields: Any = {"f:l": {f'k:{{"k{number}":1}}': {} for number in range(10)}}
 
     assert project({"l": [{"k1": 1}, {"other": 2}]}, fields) == {"l": [{"k1": 1}, {"other": 2}]}
+
+
+def test_a_field_that_two_others_added_is_named_once_when_it_goes() -> None:
+    theirs = [entry({"f:spec": {"f:replicas": {}}}, name, "Update") for name in ("one", "two")]
+
+    changed = changed_paths(live(entry(OURS), *theirs, replicas=3), live(entry(OURS)), MANAGER, include_removed=True)
+
+    assert changed == (".spec.replicas",)

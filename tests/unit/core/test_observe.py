@@ -121,3 +121,16 @@ def test_what_others_added_and_left_behind_is_told() -> None:
 def test_an_object_without_shape_is_an_object_without_facts(odd: Any) -> None:
     assert observe(odd, manager=MANAGER, table=TABLE) == Observed(uid="", resource_version="")
     assert identify(odd) == ObjectId(group="", kind="", namespace="", name="")
+
+
+def test_what_others_put_into_an_empty_map_of_ours_leaves_the_projection_as_it_was() -> None:
+    def seen(data: Any, *more: Any) -> Observed:
+        obj = applied()
+        obj["metadata"]["managedFields"][0]["fieldsV1"] = {"f:data": {}}
+        obj["metadata"]["managedFields"] += more
+        return observe({**obj, "data": data}, manager=MANAGER, table=TABLE)
+
+    theirs = {"manager": "helm", "operation": "Update", "apiVersion": "v1", "fieldsV1": {"f:data": {"f:a": {}}}}
+
+    assert seen({"a": "1"}, theirs).projection_hash == seen({}).projection_hash
+    assert [addition.fields for addition in seen({"a": "1"}, theirs).additions] == [(".data.a",)]

@@ -132,6 +132,20 @@ def test_a_restart_is_an_addition_that_is_kept() -> None:
     ]
 
 
+def test_a_restart_that_git_asks_for_is_nobodys_addition() -> None:
+    fields = {"f:template": {"f:metadata": {"f:annotations": {"f:kubectl.kubernetes.io/restartedAt": {}}}}}
+    template = {"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": "now"}}}
+
+    assert added(live(ours(fields), entry(fields, "kubectl-rollout"), template=template)) == []
+
+
+def test_below_a_field_that_is_ours_as_a_whole_nobody_adds() -> None:
+    # At another version of the kind the same field may be a map that is shared.
+    theirs = {**entry({"f:spec": {"f:args": {"f:a": {}}}}), "apiVersion": "v1beta1"}
+
+    assert added(live(ours(), theirs)) == []
+
+
 def test_at_most_twenty_paths_are_named() -> None:
     names = [str(number) for number in range(50)]
 
