@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
 
 from gitsyncd.edges.config.schema import AgentFile, Section
 from gitsyncd.edges.config.wording import example_of_model, flow, model_of, type_of
@@ -87,7 +86,7 @@ def _type_name(annotation: Any) -> str:
 def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
-    if field.default is PydanticUndefined:
+    if isinstance(field.default, Section):
         return "see below"
     return "none" if field.default in (None, "", [], {}) else f"`{flow(field.default)}`"
 

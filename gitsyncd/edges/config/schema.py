@@ -29,8 +29,7 @@ VERSION = 1
 class Section(BaseModel):
     """A map of the agent file: strict types, no unknown keys."""
 
-    # Only the validator of the whole file is ever built: sixteen of them would double the time and memory of a start.
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
     later: ClassVar[frozenset[str]] = frozenset()
     """Keys that a later version will know."""
     example: ClassVar[dict[str, Any] | None] = None
@@ -72,8 +71,8 @@ class Agent(Section):
         description="Where the inventory and the lease live in every cluster. Made when missing and allowed.",
     )
     socket: FileName = Field("/run/gitsyncd/agent.sock", description="The local API that the commands talk to.")
-    log: Log = Field(default_factory=Log.model_construct, description=Log.__doc__)
-    writers: Writers = Field(default_factory=Writers.model_construct, description=Writers.__doc__)
+    log: Log = Field(Log(), description=Log.__doc__)
+    writers: Writers = Field(Writers(), description=Writers.__doc__)
 
 
 class Ref(Section):
@@ -178,7 +177,7 @@ class Cluster(Section):
         description="What targets select on and placeholders take up.",
         examples=[{"region": "eu", "ring": "canary"}],
     )
-    limits: Limits = Field(default_factory=Limits.model_construct, description=Limits.__doc__)
+    limits: Limits = Field(Limits(), description=Limits.__doc__)
 
 
 class Selection(Section):
@@ -254,8 +253,8 @@ class Target(Section):
     interval: Duration = Field("10m", description="A full look even when nothing was heard.")
     timeout: Duration = Field("5m", description="Apply and wait together.")
     retry_interval: Duration = Field("30s", description="First retry after a failed turn; doubles up to `interval`.")
-    prune: Prune = Field(default_factory=Prune.model_construct, description=Prune.__doc__)
-    drift: Drift = Field(default_factory=Drift.model_construct, description=Drift.__doc__)
+    prune: Prune = Field(Prune(), description=Prune.__doc__)
+    drift: Drift = Field(Drift(), description=Drift.__doc__)
     adopt: Literal["never", "unowned", "always"] = Field(
         "unowned",
         description="Objects that exist already: `unowned` takes those that no agent and no other target owns, "
@@ -263,7 +262,7 @@ class Target(Section):
     )
     ignore_fields: list[IgnoreFields] = Field([], description=IgnoreFields.__doc__)
     suspend: bool = Field(False, description="Nothing is written for this target; it is still looked at and reported.")
-    wait: Wait = Field(default_factory=Wait.model_construct, description=Wait.__doc__)
+    wait: Wait = Field(Wait(), description=Wait.__doc__)
 
 
 class AgentFile(Section):

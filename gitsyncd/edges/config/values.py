@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Annotated, Any
 from urllib.parse import SplitResult, urlsplit
 
@@ -21,7 +22,8 @@ LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
 PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 DURATION_PATTERN = r"^([0-9]+(\.[0-9]+)?(h|ms|m|s))+$"
 LONGEST_AGENT_NAME = 40
-LONGEST_DURATION_DAYS = 366
+SHORTEST_DURATION = timedelta(milliseconds=100)
+LONGEST_DURATION = timedelta(days=366)
 _LONGEST_QUOTE = 60
 
 # What git check-ref-format refuses in a branch, as far as it can be told without the rest of the name.
@@ -58,8 +60,8 @@ def _duration(text: str) -> str:
         parsed = parse_duration(text)
     except (ValueError, OverflowError):
         raise wrong(f"{quoted(text)} is not a duration", "write it like 90s, 10m or 1h30m") from None
-    if parsed.total_seconds() < 1 or parsed.days >= LONGEST_DURATION_DAYS:
-        raise wrong(f"{quoted(text)} is out of range", "write at least 1s and at most a year")
+    if parsed < SHORTEST_DURATION or parsed > LONGEST_DURATION:
+        raise wrong(f"{quoted(text)} is out of range", "write at least 100ms and at most a year")
     return text
 
 

@@ -144,10 +144,10 @@ SOURCES: list[tuple[str, str]] = [
         "3: sources[0].interval: is not text; write a number and a unit, such as 90s, 10m or 1h30m",
     ),
     (source("interval: 5 minutes"), f"3: sources[0].interval: '5 minutes' is not a duration; {DURATION}"),
-    (source("interval: 0s"), "3: sources[0].interval: '0s' is out of range; write at least 1s and at most a year"),
+    (source("interval: 0s"), "3: sources[0].interval: '0s' is out of range; write at least 100ms and at most a year"),
     (
         source("timeout: 99999999h"),
-        "3: sources[0].timeout: '99999999h' is out of range; write at least 1s and at most a year",
+        "3: sources[0].timeout: '99999999h' is out of range; write at least 100ms and at most a year",
     ),
     (
         source("on_rewind: folow"),
