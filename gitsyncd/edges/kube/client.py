@@ -320,7 +320,8 @@ class Client:
         if isinstance(error, Throttled):
             self._limiter.hold(min(error.retry_after_s, CONNECT_S))
             return Transient(error, after_s=error.retry_after_s)
-        if isinstance(error, ClusterUnreachable) and call.idempotent:
+        # A 504 may also say that the server has not reached a version yet, which is another error.
+        if isinstance(error, ClusterUnreachable) and response.status in {502, 503, 504} and call.idempotent:
             return Transient(error, after_s=retry_after(asked))
         return error
 
@@ -349,7 +350,8 @@ def trim_tls_buffers() -> None:
 
 async def _body(response: aiohttp.ClientResponse) -> bytes:
     """The whole of an answer, within its cap."""
-    if (response.content_length or MAX_ANSWER_BYTES) < MAX_ANSWER_BYTES:
+    known = response.content_length if "Content-Encoding" not in response.headers else None
+    if known is not None and known <= MAX_ANSWER_BYTES:
         return await response.read()
     parts, size = [], 0
     async for chunk in response.content.iter_any():

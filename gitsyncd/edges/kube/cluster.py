@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 from gitsyncd.edges.kube import discover, objects, watch
@@ -56,8 +56,15 @@ class KubeCluster:
     async def read(self, resource: ResourceType, object_id: ObjectId) -> Json | None:
         return await objects.read(self._client, resource, object_id)
 
-    async def list(self, resource: ResourceType, *, selector: str = "", namespace: str = "") -> Listing:
-        page = await objects.list_all(self._client, resource, selector=selector, namespace=namespace)
+    async def list(
+        self,
+        resource: ResourceType,
+        *,
+        selector: str = "",
+        namespace: str = "",
+        each: Callable[[Json], Any] | None = None,
+    ) -> Listing:
+        page = await objects.list_all(self._client, resource, selector=selector, namespace=namespace, each=each)
         return Listing(items=tuple(page.items), resource_version=page.resource_version)
 
     async def list_metadata(self, resource: ResourceType, *, namespace: str = "") -> Listing:

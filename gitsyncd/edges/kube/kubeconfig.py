@@ -134,9 +134,8 @@ def _user_facts(user: dict[str, Any], file: Path) -> dict[str, str]:
 def _file_or_data(section: dict[str, Any], key: str, name: str, file: Path) -> dict[str, str]:
     if section.get(f"{key}-data"):
         try:
-            return {
-                f"{name}_data": base64.b64decode(_word(section, f"{key}-data", "it"), validate=False).decode("ascii")
-            }
+            packed = "".join(_word(section, f"{key}-data", "it").split())
+            return {f"{name}_data": base64.b64decode(packed, validate=True).decode("ascii")}
         except (binascii.Error, UnicodeDecodeError):
             raise Refused(f"its `{key}-data` is not base64 of PEM") from None
     if section.get(key):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 
@@ -67,12 +67,21 @@ async def read(client: Client, resource: ResourceType, object_id: ObjectId) -> J
 
 
 async def list_all(
-    client: Client, resource: ResourceType, *, selector: str = "", namespace: str = "", metadata_only: bool = False
+    client: Client,
+    resource: ResourceType,
+    *,
+    selector: str = "",
+    namespace: str = "",
+    metadata_only: bool = False,
+    each: Callable[[Json], Any] | None = None,
 ) -> Page:
-    """All pages, or an error. A list whose continue token expired begins again."""
+    """All pages, or an error. A list whose continue token expired begins again.
+
+    With `each`, items are what it returns for the objects, page by page, so that a whole list never lies in memory.
+    """
     for left in reversed(range(_RESTARTS)):
         try:
-            return await _list_once(client, resource, selector, namespace, metadata_only=metadata_only)
+            return await _list_once(client, resource, selector, namespace, metadata_only=metadata_only, each=each)
         except Expired:
             if not left:
                 raise
@@ -80,11 +89,17 @@ async def list_all(
 
 
 async def _list_once(
-    client: Client, resource: ResourceType, selector: str, namespace: str, *, metadata_only: bool
+    client: Client,
+    resource: ResourceType,
+    selector: str,
+    namespace: str,
+    *,
+    metadata_only: bool,
+    each: Callable[[Json], Any] | None,
 ) -> Page:
     query = {"limit": str(PAGE)} | ({"labelSelector": selector} if selector else {})
     path = collection_path(resource, namespace if resource.namespaced else "")
-    items: list[dict[str, Any]] = []
+    items: list[Any] = []
     while True:
         call = Call(
             method="GET",
@@ -102,7 +117,7 @@ async def _list_once(
                 item["apiVersion"], item["kind"] = resource.type.api_version, resource.type.kind
                 if metadata_only:
                     item["metadata"].pop("managedFields", None)
-                items.append(item)
+                items.append(each(item) if each is not None else item)
             following = metadata.get("continue")
             if not following:
                 return Page(items, metadata["resourceVersion"])
