@@ -42,7 +42,7 @@ class RenderLimits:
     file_bytes: int = 4 << 20
     total_bytes: int = 256 << 20
     objects: int = 50_000
-    output_bytes: int = 512 << 20
+    output_bytes: int = 128 << 20
     memory_bytes: int = 768 << 20
     """Of the child's address space. It holds one file at a time."""
     deadline: timedelta = timedelta(minutes=2)
@@ -172,15 +172,18 @@ class _Answer:
         self.complete = False
 
     def take(self, output: bytes) -> None:
-        lines = iter(output.split(b"\n"))
+        """What the child said, to the end or to where it died. A child that says nonsense did not complete."""
+        try:
+            self._take(iter(output.split(b"\n")))
+        except (ValueError, TypeError, IndexError, AssertionError):
+            self.complete = False
+
+    def _take(self, lines: Iterator[bytes]) -> None:
         documents: list[Document] = []
         for line in lines:
             if not line:
                 continue
-            try:
-                what, *facts = orjson.loads(line)
-            except orjson.JSONDecodeError:
-                return  # the child died within a line
+            what, *facts = orjson.loads(line)
             if what == "object":
                 documents.append(self._document(facts, next(lines, b"")))
                 continue
@@ -262,9 +265,19 @@ def _death(result: ChildResult, file: File | None, limits: RenderLimits) -> _Fai
     path = file.path if file else ""
     if result.ending is Ending.TIMED_OUT:
         seconds = limits.deadline.total_seconds()
-        return _Failure(RendererTimedOut, f"reading the manifests took longer than {seconds:g} s", path)
+        return _Failure(
+            RendererTimedOut,
+            f"reading the manifests took longer than {seconds:g} s",
+            path,
+            hint="Nothing to do if the machine was busy; otherwise split the file or divide the path among targets.",
+        )
     if result.ending is Ending.OVERFLOWED:
-        return _Failure(RendererFailed, f"the manifests come to more than {limits.output_bytes:,} bytes of JSON", path)
+        return _Failure(
+            RendererFailed,
+            f"the manifests come to more than {limits.output_bytes:,} bytes of JSON",
+            path,
+            hint="Divide the path among several targets; look for aliases that repeat much.",
+        )
     return _Failure(
         RendererFailed,
         f"the process that reads manifests died: {result}",

@@ -12,7 +12,6 @@ import base64
 import binascii
 import math
 import re
-import sys
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -47,8 +46,6 @@ MAX_EXPANSION: Final = 10 << 20
 """Characters and nodes that the aliases of one document may add up to."""
 _MEMO_ENTRIES: Final = 50_000
 
-_MERGE: Final = sys.intern("<<")
-"""The merge key itself, told by identity from a key in quotes that is spelled the same."""
 _TAG: Final = "tag:yaml.org,2002:"
 _TIMESTAMP = re.compile(r"\d{4}-\d\d?-\d\d?([Tt ]\d\d?:\d\d?:\d\d?(\.\d+)?.*)?", re.ASCII)
 
@@ -61,6 +58,15 @@ class YamlError(Exception):
         self.message = message
         self.line = line
         self.hint = hint
+
+
+class _MergeKey(str):
+    """The merge key itself, as against a key in quotes that is spelled the same: told by identity."""
+
+    __slots__ = ()
+
+
+_MERGE: Final = _MergeKey("<<")
 
 
 class _Anchor:

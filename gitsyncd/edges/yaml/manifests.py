@@ -25,7 +25,7 @@ MAX_DOCUMENTS: Final = 10_000
 """Documents of one file, members of lists included."""
 
 _SEPARATOR = re.compile(rb"^---[^\n]*(?:\n|\Z)", re.MULTILINE)
-_NOTHING_BUT_COMMENTS = re.compile(rb"(?:[ \t\r]*(?:#[^\n]*)?(?:\n|\Z))*")
+_SPACE = re.compile(r"[ \t\r\n]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +54,7 @@ class Reader:
         for value, line in self._values(text):
             for item in _unfold(value, line):
                 if len(found) >= MAX_DOCUMENTS:
-                    raise YamlError(f"more than {MAX_DOCUMENTS:,} objects in one file", line, hint="Split the file.")
+                    raise _too_many(line)
                 found.append(_declared(item, line))
         return tuple(found)
 
@@ -93,23 +93,20 @@ def _utf8(text: bytes) -> bytes:
 
 
 def _chunks(text: bytes) -> Iterator[tuple[bytes, int]]:
-    """The texts between separators, with the line at which each begins. Those with comments alone are left out."""
+    """The texts between separators, with the line at which each begins. Empty ones are left out."""
     start, line = 0, 1
     for separator in _SEPARATOR.finditer(text):
         chunk = text[start : separator.start()]
-        if not _NOTHING_BUT_COMMENTS.fullmatch(chunk):
+        if chunk.strip():
             yield chunk, line
         line += chunk.count(b"\n")
         rest = separator[0][3:].strip()
         if rest and not rest.startswith(b"#"):
-            raise YamlError(
-                "only a comment may follow `---` on its line", line, hint="Begin the document on the next line."
-            )
+            raise YamlError("only a comment may follow `---` on its line", line, hint="Begin it on the next line.")
         line += 1
         start = separator.end()
-    chunk = text[start:]
-    if not _NOTHING_BUT_COMMENTS.fullmatch(chunk):
-        yield chunk, line
+    if text[start:].strip():
+        yield text[start:], line
 
 
 def _unfold(value: Any, line: int) -> Iterator[Mapping[str, Any]]:
@@ -170,6 +167,10 @@ def _json(body: Mapping[str, Any], line: int) -> bytes:
         raise YamlError(f"the document cannot be written as JSON: {error}", line) from None
 
 
+def _too_many(line: int) -> YamlError:
+    return YamlError(f"more than {MAX_DOCUMENTS:,} objects in one file", line, hint="Split the file.")
+
+
 class _Duplicate(ValueError):
     """A key that stands twice."""
 
@@ -184,9 +185,12 @@ def _json_documents(text: bytes) -> list[tuple[Any, int]] | None:
     except UnicodeDecodeError:
         return None
     documents: list[tuple[Any, int]] = []
-    position = _skip_space(decoded, 0)
+    position, counted, line = _skip_space(decoded, 0), 0, 1
     while position < len(decoded):
-        line = decoded.count("\n", 0, position) + 1
+        line += decoded.count("\n", counted, position)
+        counted = position
+        if len(documents) >= MAX_DOCUMENTS:
+            raise _too_many(line)
         try:
             value, position = _DECODER.raw_decode(decoded, position)
         except _Duplicate as error:
@@ -200,9 +204,8 @@ def _json_documents(text: bytes) -> list[tuple[Any, int]] | None:
 
 
 def _skip_space(text: str, position: int) -> int:
-    while position < len(text) and text[position] in " \t\r\n":
-        position += 1
-    return position
+    match = _SPACE.match(text, position)
+    return match.end() if match else position
 
 
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
