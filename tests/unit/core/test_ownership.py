@@ -133,7 +133,7 @@ def test_a_restart_is_an_addition_that_is_kept() -> None:
 
 
 def test_a_restart_that_git_asks_for_is_nobodys_addition() -> None:
-    fields = {"f:template": {"f:metadata": {"f:annotations": {"f:kubectl.kubernetes.io/restartedAt": {}}}}}
+    fields: Any = {"f:template": {"f:metadata": {"f:annotations": {"f:kubectl.kubernetes.io/restartedAt": {}}}}}
     template = {"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": "now"}}}
 
     assert added(live(ours(fields), entry(fields, "kubectl-rollout"), template=template)) == []
