@@ -111,6 +111,8 @@ class GitServer:
         self.credentials = credentials
         self.protocol = protocol
         self.fault: Fault | None = None
+        self.redirects: dict[str, str] = {}
+        """From a path without its query to a `Location`."""
         self.requests: list[Request] = []
         self._stopping = threading.Event()
         self._server = _Server(("127.0.0.1", 0), self)
@@ -212,6 +214,8 @@ class _Handler(BaseHTTPRequestHandler):
         fault = owner.fault
         if fault is not None and fault.at not in {"", kind}:
             fault = None
+        if (location := owner.redirects.get(urlsplit(self.path).path)) is not None:
+            fault = Answer(status=301, headers={"Location": location})
         if isinstance(fault, Stall) and fault.before_headers:
             owner.stalled(fault)
             self.close_connection = True

@@ -7,6 +7,7 @@ writes in the mirror's `incoming` folder alone. Its answer is `{"checksum": …}
 from __future__ import annotations
 
 import json
+import resource
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -38,14 +39,24 @@ def _run(request: Mapping[str, Any]) -> str:
     caps = Caps(**request["caps"])
     pack, index = Path(request["pack"]), Path(request["index"])
     bases = [Path(base) for base in request["mirror"]]
+    _limit_memory(caps, [Path(f"{base}.idx") for base in bases])
     if request["task"] == "join":
         return join(bases, pack, index)
     if request["source"]:
         from gitsyncd.edges.git.export import export  # more of dulwich, which a server's packs do not need
 
+        _limit_memory(caps, [*Path(request["source"], "pack").glob("*"), *(Path(f"{base}.idx") for base in bases)])
         known = _Known(bases)
         export(Path(request["source"]), request["wants"], pack, known.has, caps)
+    _limit_memory(caps, [pack, *(Path(f"{base}.idx") for base in bases)])
     return ingest(pack, index, bases, caps)
+
+
+def _limit_memory(caps: Caps, mapped: Sequence[Path]) -> None:
+    """So much of its own, on top of the files that it is about to map."""
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    wanted = caps.fetch_memory_bytes + sum(path.stat().st_size for path in mapped)
+    resource.setrlimit(resource.RLIMIT_AS, (min(wanted, hard), hard))
 
 
 class _Known:

@@ -51,6 +51,8 @@ class Refusal(Exception):
 
 def ingest(pack: Path, index: Path, mirror_packs: Iterable[Path], caps: Caps) -> str:
     """Verify the pack, write its index beside it, both safe on disk. Returns the pack's checksum. Raises `Refusal`."""
+    if pack.stat().st_size < _HEADER + _TRAILER:
+        raise Refusal("garbage", "what was sent is not a pack")
     with pack.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as contents:
         checksum = _check_frame(contents, caps)
         _check_entries(contents, caps)
@@ -66,7 +68,7 @@ def ingest(pack: Path, index: Path, mirror_packs: Iterable[Path], caps: Caps) ->
 
 
 def _check_frame(contents: mmap.mmap, caps: Caps) -> bytes:
-    if len(contents) < _HEADER + _TRAILER or contents[:4] != b"PACK":
+    if contents[:4] != b"PACK":
         raise Refusal("garbage", "what was sent is not a pack")
     version, count = int.from_bytes(contents[4:8], "big"), int.from_bytes(contents[8:12], "big")
     if version != 2:
@@ -87,22 +89,21 @@ def _check_entries(contents: mmap.mmap, caps: Caps) -> None:
     count = int.from_bytes(contents[8:12], "big")
     end = len(contents) - _TRAILER
     position, inflated = _HEADER, 0
-    with memoryview(contents) as view:
-        for number in range(count):
-            try:
-                kind, size, start = entry_head(bytes(view[position : min(position + 64, end)]))
-            except IndexError:
-                raise Refusal("garbage", f"the pack ends in entry {number + 1} of {count}") from None
-            if kind not in NAMES and kind not in {OFS_DELTA, REF_DELTA}:
-                raise Refusal("garbage", f"entry {number + 1} of the pack has the unknown type {kind}")
-            if size > caps.object_bytes:
-                raise _too_large(view, position + start, end, kind, size, caps)
-            first, position = _inflate(view, position + start, end, size, number)
-            inflated += size
-            if kind in {OFS_DELTA, REF_DELTA}:
-                inflated += _check_delta(first, number, caps)
-            if inflated > caps.inflated_bytes:
-                raise Refusal("large", f"more than {in_words(caps.inflated_bytes)} of objects in one fetch")
+    for number in range(count):
+        try:
+            kind, size, start = entry_head(contents[position : min(position + 64, end)])
+        except IndexError:
+            raise Refusal("garbage", f"the pack ends in entry {number + 1} of {count}") from None
+        if kind not in NAMES and kind not in {OFS_DELTA, REF_DELTA}:
+            raise Refusal("garbage", f"entry {number + 1} of the pack has the unknown type {kind}")
+        if size > caps.object_bytes:
+            raise _too_large(contents, position + start, end, kind, size, caps)
+        first, position = _inflate(contents, position + start, end, size, number)
+        inflated += size
+        if kind in {OFS_DELTA, REF_DELTA}:
+            inflated += _check_delta(first, number, caps)
+        if inflated > caps.inflated_bytes:
+            raise Refusal("large", f"more than {in_words(caps.inflated_bytes)} of objects in one fetch")
     if position != end:
         raise Refusal("garbage", "the pack goes on after its last entry")
 
@@ -119,12 +120,12 @@ def _check_delta(first: bytes, number: int, caps: Caps) -> int:
     return size
 
 
-def _inflate(view: memoryview, position: int, end: int, size: int, number: int) -> tuple[bytes, int]:
+def _inflate(contents: mmap.mmap, position: int, end: int, size: int, number: int) -> tuple[bytes, int]:
     """The first bytes of what an entry inflates to, and where the next entry begins."""
     stream = zlib.decompressobj()
     first, length = b"", 0
     try:
-        for piece, read_to in _pieces(stream, view, position, end):
+        for piece, read_to in _pieces(stream, contents, position, end):
             first = first or piece[:20]
             length += len(piece)
             position = read_to
@@ -137,30 +138,30 @@ def _inflate(view: memoryview, position: int, end: int, size: int, number: int) 
     return first, position - len(stream.unused_data)
 
 
-def _pieces(stream: Any, view: memoryview, position: int, end: int) -> Iterator[tuple[bytes, int]]:
+def _pieces(stream: Any, contents: mmap.mmap, position: int, end: int) -> Iterator[tuple[bytes, int]]:
     """What a compressed stream inflates to, never much at a time, and how far it has been read. Ends early when cut."""
     window = _WINDOW
     while not stream.eof:
-        data: bytes | memoryview = stream.unconsumed_tail
+        data: bytes = stream.unconsumed_tail
         if not data:
             # Small entries are most: they must not cost a copy of a large window.
-            data = view[position : min(position + window, end)]
+            data = contents[position : min(position + window, end)]
             position += len(data)
             window = min(window * 4, _PIECE)
         piece = stream.decompress(data, _PIECE)
-        if not len(data) and not piece:
+        if not data and not piece:
             return
         yield piece, position
 
 
-def _too_large(view: memoryview, position: int, end: int, kind: int, size: int, caps: Caps) -> Refusal:
+def _too_large(contents: mmap.mmap, position: int, end: int, kind: int, size: int, caps: Caps) -> Refusal:
     """With the id of the object where it can be had: hashed in pieces, never held."""
     words = f"{in_words(size)}, and {in_words(caps.object_bytes)} are allowed"
     if kind not in NAMES or size > caps.inflated_bytes:
         return Refusal("large", f"an object of {words}")
     digest = hashlib.sha1(b"%s %d\0" % (NAMES[kind].encode(), size), usedforsecurity=False)
     try:
-        for piece, _ in _pieces(zlib.decompressobj(), view, position, end):
+        for piece, _ in _pieces(zlib.decompressobj(), contents, position, end):
             digest.update(piece)
     except zlib.error:
         return Refusal("large", f"an object of {words}")

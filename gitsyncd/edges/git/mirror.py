@@ -17,7 +17,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
 
-from gitsyncd.edges.child.process import Ending, Limits, python_module, run_child
+from gitsyncd.edges.child.process import ChildResult, Ending, Limits, python_module, run_child
 from gitsyncd.edges.git import history, local, tree
 from gitsyncd.edges.git.caps import Caps
 from gitsyncd.edges.git.directory import MirrorDirectory, local_error
@@ -39,6 +39,8 @@ _T = TypeVar("_T")
 
 _HAVES = 64
 _WRITE_BYTES = 1 << 20
+_FETCH_ADDRESS_SPACE = 1 << 40
+"""Mapped files count as well, so the child sets its own limit once it knows their sizes."""
 _POISON_FIRST = timedelta(minutes=1)
 _POISON_LAST = timedelta(hours=1)
 _BAD_BRANCH = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|^[-/.]|/\.|[/.]$|\.lock(/|$)")
@@ -80,6 +82,7 @@ class GitMirror:
         self._settled: tuple[Mapping[str, str | None], tuple[int, ...]] | None = None
         """The last answer, and the state of the packs in which nothing of it was missing."""
         self._poison: dict[str, _Poison] = {}
+        self._died_of = ""
         self._http: HttpRemote | None = None
         self._local: Path | None = None
         if repository.url.startswith("file:"):
@@ -305,11 +308,10 @@ class GitMirror:
         index = pack.with_suffix(".idx")
         bases = [self._directory.packs / name for name in mirror]
         files = {"pack": str(pack), "index": str(index), "mirror": [str(base) for base in bases]}
-        mapped = await asyncio.to_thread(_mapped_bytes, bases, str(request["source"]))
         result = await run_child(
             python_module("gitsyncd.edges.git.fetch"),
             limits=Limits(
-                memory_bytes=self._caps.fetch_memory_bytes + self._caps.pack_bytes + mapped,
+                memory_bytes=_FETCH_ADDRESS_SPACE,
                 cpu_seconds=max(1, round(self._timeout.total_seconds())),
                 file_bytes=max(self._caps.pack_bytes * 4, 1 << 32),
                 open_files=4096,
@@ -319,17 +321,20 @@ class GitMirror:
             stdin=json.dumps({**request, **files, "caps": asdict(self._caps)}).encode(),
         )
         if not result.succeeded:
-            self._blame(result.ending, str(result))
+            raise self._blame(result, str(request["wants"]))
+        self._died_of = ""
         answer = json.loads(result.stdout)
         if "refused" in answer:
             raise self._refusal(answer["refused"], answer["message"])
         await asyncio.to_thread(self._directory.admit, pack, index, answer["checksum"])
 
-    def _blame(self, ending: Ending, how: str) -> None:
-        """A child that ended without an answer. What it was given is not tried again at once."""
-        if ending is Ending.TIMED_OUT:
-            raise TimeoutError
-        raise SourceTooLarge(f"{self._shown}: taking in what was fetched ended with {how}")
+    def _blame(self, result: ChildResult, work: str) -> Exception:
+        """What it means that a child ended without an answer: once is chance, twice in a row is what it was given."""
+        if result.ending is Ending.TIMED_OUT:
+            return TimeoutError()
+        again, self._died_of = self._died_of == work, work
+        message = f"{self._shown}: the process that takes in what was fetched ended with {result}"
+        return SourceTooLarge(f"{message}, twice") if again else SourceUnreachable(message)
 
     def _refusal(self, kind: str, message: str) -> SourceError | LocalError:
         if kind == "large":
@@ -346,11 +351,3 @@ class GitMirror:
             self._set_aside(self._directory.state())
             return MirrorDamaged(f"the mirror {self._directory.root} is damaged: {message}")
         return SourceUnreachable(f"{self._shown}: {message}")
-
-
-def _mapped_bytes(bases: Sequence[Path], source: str) -> int:
-    """Of the files that a fetch child maps besides the pack, which count as its memory."""
-    files = [Path(f"{base}.idx") for base in bases]
-    if source:
-        files += Path(source, "pack").glob("pack-*")
-    return sum(path.stat().st_size for path in files)

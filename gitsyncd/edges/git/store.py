@@ -111,15 +111,18 @@ class ObjectStore:
             # An index whose bytes changed since it was checked may hide an object that is there.
             self.check_indexes(again=True)
             raise ObjectMissing(object_id)
-        pack, _ = found
-        try:
-            kind, content = pack.pack.get_raw(ObjectID(object_id.encode()))
-        except Exception as error:
-            # The format's reader meets damaged bytes with any kind of exception, down to bare ones of struct and zlib.
-            raise self._damaged(f"object {object_id} cannot be read ({type(error).__name__})") from error
+        kind, content = self._read(found[0], object_id)
         if kind not in NAMES or object_digest(kind, content) != object_id:
             raise self._damaged(f"the bytes of object {object_id} are not its own")
         return kind, content
+
+    def _read(self, pack: _OpenPack, object_id: str) -> tuple[int, bytes]:
+        try:
+            return pack.pack.get_raw(ObjectID(object_id.encode()))
+        except Exception as error:  # noqa: BLE001 - damaged bytes end in any of them, down to those of struct and zlib
+            how = type(error).__name__
+        # Not chained: the other exception holds on to the mapped pack, which then could not be closed.
+        raise self._damaged(f"object {object_id} cannot be read ({how})")
 
     def get(self, object_id: str, kind: int) -> bytes:
         """Content of an object that something in the mirror refers to. Raises `MirrorDamaged`."""
