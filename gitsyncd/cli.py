@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gitsyncd import __version__
-from gitsyncd.model.errors import ConfigError, GitsyncdError, UsageError
+from gitsyncd.model.errors import ConfigError, GitsyncdError, LocalError, UsageError
 from gitsyncd.model.units import parse_duration
 
 if TYPE_CHECKING:
@@ -36,13 +36,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _let_go_of_output()
         return 141
     except Exception as error:  # noqa: BLE001 - the last line before the user: a traceback helps nobody there
         from gitsyncd.engine.supervise import describe_bug  # noqa: PLC0415 - only on the way out
 
         complain(GitsyncdError(describe_bug(error), hint="This is a defect of gitsyncd: please report it with this line."))
         return options.failure
+
+
+def _let_go_of_output() -> None:
+    """What could not be written must not be tried again when Python ends: it would show a traceback."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def complain(error: GitsyncdError) -> None:
@@ -219,14 +224,26 @@ def _print(options: argparse.Namespace, answer: Any, text: Callable[[], str]) ->
     if options.output == "json":
         _print_json(answer)
     else:
-        print(text())
-    sys.stdout.flush()
+        _write(text())
 
 
 def _print_json(value: Any) -> None:
     import orjson  # noqa: PLC0415 - `--help` needs no JSON
 
-    print(orjson.dumps(value, option=orjson.OPT_INDENT_2, default=str).decode())
+    _write(orjson.dumps(value, option=orjson.OPT_INDENT_2, default=str).decode())
+
+
+def _write(text: str) -> None:
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _let_go_of_output()
+        raise LocalError(
+            f"cannot write the answer to standard output: {error.strerror or error}",
+            hint="Free some space there, or send the output elsewhere.",
+        ) from error
 
 
 # --- parsing -----------------------------------------------------------------------------------------------------------
@@ -276,7 +293,7 @@ def _parser() -> argparse.ArgumentParser:
     _add(commands, "status", status, "each target: state, revision, health, what is wrong and the fix", "gitsyncd status\n  gitsyncd status web --output json", arguments=[
         several, (["--watch"], {"action": "store_true", "help": "show it again every second"}),
     ])  # fmt: skip
-    _add(commands, "sync", sync, "look at the remote and the cluster now", "gitsyncd sync web --wait", failure=DIFFERS, arguments=[
+    _add(commands, "sync", sync, "look at the remote and the cluster now", "gitsyncd sync web --wait", arguments=[
         (["targets"], {"nargs": "+", "metavar": "TARGET", "help": "NAME or NAME@CLUSTER"}),
         (["--wait"], {"action": "store_true", "help": "until the turn is over and the target healthy or failed"}),
     ])  # fmt: skip
