@@ -26,6 +26,8 @@ _CLONE_NEWNET = 0x40000000
 
 ORPHANED = 113
 """Exit code of a child whose parent was gone before it began."""
+OUT_OF_MEMORY = 112
+"""Exit code of a module of ours that met its limit of memory."""
 
 
 def main(argv: list[str]) -> None:
@@ -40,7 +42,10 @@ def main(argv: list[str]) -> None:
         # Our own code is imported before the limits, so that a limit never shows as a failing import.
         run = import_module(name).main
         _limit(spec)
-        run(args)
+        try:
+            run(args)
+        except MemoryError:
+            os._exit(OUT_OF_MEMORY)
         return
     _limit(spec)
     # Python ignores these two; a program that it becomes must not inherit that.

@@ -20,6 +20,7 @@ from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 
+from gitsyncd.edges.child.launch import OUT_OF_MEMORY
 from gitsyncd.model.errors import LocalError
 
 _STDERR_KEPT = 4096
@@ -49,6 +50,8 @@ class Ending(StrEnum):
     SIGNALLED = "signalled"
     """By a signal that this module did not send: a crash, a limit of CPU time, the kernel short of memory."""
     TIMED_OUT = "timed out"
+    OUT_OF_MEMORY = "out of memory"
+    """A module of ours met its limit. Other programs show that in ways of their own."""
     OVERFLOWED = "overflowed"
     """It answered more than the caller wanted to hold."""
 
@@ -233,4 +236,6 @@ class _Child(asyncio.SubprocessProtocol):
 
     def result(self, returncode: int) -> ChildResult:
         ending = self._ending or (Ending.SIGNALLED if returncode < 0 else Ending.EXITED)
+        if ending is Ending.EXITED and returncode == OUT_OF_MEMORY:
+            ending = Ending.OUT_OF_MEMORY
         return ChildResult(ending=ending, code=abs(returncode), stdout=b"".join(self._stdout), stderr_tail=self._stderr)

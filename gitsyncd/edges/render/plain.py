@@ -278,9 +278,8 @@ def _death(result: ChildResult, file: File | None, limits: RenderLimits) -> _Fai
             path,
             hint="Divide the path among several targets; look for aliases that repeat much.",
         )
-    return _Failure(
-        RendererFailed,
-        f"the process that reads manifests died: {result}",
-        path,
-        hint="The file may need more memory than is allowed, or be hostile: look at it, split it or take it out.",
-    )
+    if result.ending is Ending.OUT_OF_MEMORY:
+        why = f"reading the manifests needs more than {limits.memory_bytes >> 20:,} MiB of memory"
+    else:
+        why = f"the process that reads manifests died ({result})"
+    return _Failure(RendererFailed, why, path, hint="The file may be hostile: look at it, split it or take it out.")

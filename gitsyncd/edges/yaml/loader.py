@@ -42,7 +42,7 @@ except ImportError as error:  # pragma: no cover - every wheel on the package in
 
 MAX_DEPTH: Final = 200
 """Mappings and sequences within each other. The deepest known CRDs stay below 60."""
-MAX_EXPANSION: Final = 10 << 20
+MAX_EXPANSION: Final = 4 << 20
 """Characters and nodes that the aliases of one document may add up to."""
 _MEMO_ENTRIES: Final = 50_000
 
