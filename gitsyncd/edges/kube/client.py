@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import asyncio.sslproto
 import contextlib
+import io
 import ipaddress
 import socket
 from collections import Counter
@@ -192,7 +193,7 @@ class Client:
                 async with wire.requests.request(
                     call.method,
                     URL(wire.access.server + call.path, encoded=True),
-                    data=call.body,
+                    data=_data(call.body),
                     headers=_headers(call),
                     timeout=call.timeout,
                     allow_redirects=False,
@@ -360,6 +361,11 @@ async def _body(response: aiohttp.ClientResponse) -> bytes:
             raise aiohttp.ClientPayloadError("answer above its cap")
         parts.append(chunk)
     return b"".join(parts)
+
+
+def _data(body: bytes | None) -> bytes | io.BytesIO | None:
+    """Bodies above 1 MiB in pieces, as aiohttp asks for."""
+    return body if body is None or len(body) <= 2**20 else io.BytesIO(body)
 
 
 def _headers(call: Call) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any
 
 from gitsyncd.edges.kube import discover, objects, watch
@@ -73,7 +73,7 @@ class KubeCluster:
 
     def watch(
         self, resource: ResourceType, *, selector: str, resource_version: str, namespace: str = ""
-    ) -> AsyncIterator[WatchEvent]:
+    ) -> AsyncGenerator[WatchEvent, None]:
         return watch.watch(
             self._client,
             self._pulse,

@@ -11,7 +11,7 @@ import orjson
 
 from gitsyncd.edges.kube.client import LIST, Call, Client
 from gitsyncd.model.answers import ApplyOptions
-from gitsyncd.model.errors import ClusterUnreachable, Expired, NotFound
+from gitsyncd.model.errors import ClusterUnreachable, Expired, NotFound, Rejected
 from gitsyncd.model.ids import ObjectId, ResourceType
 
 Json = Mapping[str, Any]
@@ -21,6 +21,9 @@ PAGE = 500
 
 APPLY = "application/apply-patch+yaml"
 """JSON is YAML, and costs the server the same."""
+
+MAX_BODY_BYTES = 3 * 2**20
+"""Of a request: a constant of every API server (k8s.io/apiserver, `MaxRequestBodyBytes`)."""
 
 MERGE = "application/merge-patch+json"
 _METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
@@ -145,6 +148,12 @@ async def apply(
     query = (
         f"?fieldManager={quote(manager, safe='')}&fieldValidation=Strict&force={'true' if options.force else 'false'}"
     )
+    if len(body) > MAX_BODY_BYTES:
+        raise Rejected(
+            f"it is larger than an API server accepts: {len(body)} bytes, at most {MAX_BODY_BYTES}",
+            subject=str(object_id),
+            hint="Split it, or move the data elsewhere.",
+        )
     if options.resource_version or options.uid:
         body = _bound(body, options.resource_version, options.uid)
     call = Call(

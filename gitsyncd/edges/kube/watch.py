@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
@@ -96,7 +96,7 @@ async def watch(
     selector: str,
     resource_version: str,
     namespace: str = "",
-) -> AsyncIterator[WatchEvent]:
+) -> AsyncGenerator[WatchEvent, None]:
     """Events after `resource_version` until the stream ends, by the server or because the credentials were renewed.
 
     Then it is to be opened again at the last version seen. Raises `Expired` when the server no longer has that version
