@@ -348,6 +348,7 @@ async def test_caps_of_a_snapshot_name_what_is_above_them(server: GitServer, tmp
             "many/a.yaml": "1",
             "many/b.yaml": "2",
             "many/c.yaml": "3",
+            "many/d.yaml": "4",
             "deep/1/2/3/a.yaml": "x",
         }
     )

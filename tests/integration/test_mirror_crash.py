@@ -21,7 +21,7 @@ import pytest
 
 from gitsyncd.edges.git.caps import Caps
 from gitsyncd.edges.git.mirror import GitMirror
-from gitsyncd.model.errors import MirrorDamaged, RevisionNotFound, SourceError, SourceUnreachable
+from gitsyncd.model.errors import LocalError, MirrorDamaged, RevisionNotFound, SourceError, SourceUnreachable
 from gitsyncd.model.source import Repository, Snapshot
 from tests.gitserver.children import fetch_child
 from tests.gitserver.repository import Repo
@@ -279,3 +279,34 @@ async def test_a_hundred_failing_updates_leave_no_descriptor_behind(tmp_path: Pa
                     await mirror.update(["main"])
 
             assert len(os.listdir("/proc/self/fd")) <= before + 2  # noqa: PTH208
+
+
+async def test_a_directory_that_cannot_be_made_is_a_local_error(tmp_path: Path) -> None:
+    repo = Repo(tmp_path / "fleet.git")
+    fill(repo, 1)
+    (tmp_path / "file").touch()
+    async with opened(tmp_path / "file/mirror", repo.url) as mirror:
+        with pytest.raises(LocalError, match="file/mirror"):
+            await mirror.update(["main"])
+
+
+async def test_a_local_repository_that_is_damaged_is_named_and_harms_nothing(tmp_path: Path) -> None:
+    repo = Repo(tmp_path / "fleet.git")
+    first = fill(repo, 1)
+    async with opened(tmp_path / "mirror", repo.url) as mirror:
+        await mirror.update(["main"])
+        second = repo.commit({"new.yaml": "a: 1"})
+        blob = repo.git("rev-parse", f"{second}:new.yaml")
+        repo.git("repack", "-q", "-a", "-d")
+        (pack,) = (repo.path / "objects/pack").glob("*.pack")
+        content = bytearray(pack.read_bytes())
+        pack.chmod(0o600)
+        for position in range(100, len(content) - 20, 50):
+            content[position] ^= 0x55
+        pack.write_bytes(content)
+
+        with pytest.raises(SourceUnreachable) as caught:
+            await mirror.update(["main"])
+
+        assert "cannot be read" in str(caught.value) or blob in str(caught.value)
+        assert len((await mirror.snapshot(first, "")).files) == 150

@@ -9,6 +9,7 @@ import hashlib
 import os
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -42,7 +43,9 @@ def export(objects: Path, wants: Sequence[str], pack: Path, has: Callable[[str],
                     raise Refusal("large", f"more than {in_words(caps.pack_bytes)} in one fetch")
             _finish(file, count)
     finally:
-        store.close()
+        # After damage an exception may still hold a mapped pack, which then cannot be closed.
+        with suppress(BufferError):
+            store.close()
 
 
 def _finish(file: BinaryIO, count: int) -> None:

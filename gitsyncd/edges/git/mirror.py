@@ -8,6 +8,7 @@ no child, no open file.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 import time
@@ -107,6 +108,8 @@ class GitMirror:
         for branch in branches:
             if _BAD_BRANCH.search(branch) or not branch:
                 raise ConfigError(f"{branch!r} is not the name of a branch")
+        if not branches:
+            return {}
         try:
             async with asyncio.timeout(self._timeout.total_seconds()), self._turn:
                 return await self._update(tuple(dict.fromkeys(branches)))
@@ -155,8 +158,10 @@ class GitMirror:
         try:
             return await asyncio.to_thread(self._with_store, work)
         except MirrorDamaged:
-            async with asyncio.timeout(self._timeout.total_seconds()), self._directory.turn():
-                self._set_aside(state)
+            # When another process keeps it busy, the next one to meet the damage sets it aside.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._timeout.total_seconds()), self._directory.turn():
+                    await asyncio.to_thread(self._set_aside, state)
             raise
 
     def _with_store(self, work: Callable[[ObjectStore], _T]) -> _T:
@@ -184,7 +189,12 @@ class GitMirror:
         for commit in found.values():
             self._refuse_poison(commit)
         async with self._directory.turn():
-            await self._bring_in(sorted(set(found.values())), source)
+            state = self._directory.state()
+            try:
+                await self._bring_in(sorted(set(found.values())), source)
+            except MirrorDamaged:
+                await asyncio.to_thread(self._set_aside, state)
+                raise
             await asyncio.to_thread(self._remember, found)
             self._settled = (heads, self._directory.state())
         self._poison = {commit: poison for commit, poison in self._poison.items() if commit in found.values()}
@@ -233,7 +243,8 @@ class GitMirror:
     def _refuse_poison(self, commit: str) -> None:
         poison = self._poison.get(commit)
         if poison is not None and self._clock() < poison.until:
-            raise poison.error
+            wait = format_duration(timedelta(seconds=round(poison.until - self._clock()) or 1))
+            raise SourceTooLarge(f"{poison.error.message} (looked at again in {wait})", hint=poison.error.hint)
 
     def _note_poison(self, commit: str, error: SourceTooLarge) -> None:
         before = self._poison.get(commit)
@@ -276,8 +287,11 @@ class GitMirror:
         buffer = bytearray()
 
         def append(data: bytes) -> None:
-            with pack.open("ab") as file:
-                file.write(data)
+            try:
+                with pack.open("ab") as file:
+                    file.write(data)
+            except OSError as error:
+                raise local_error(f"what {self._shown} sent cannot be written to {pack.parent}", error) from error
 
         async def write(piece: bytes) -> None:
             buffer.extend(piece)
@@ -286,11 +300,8 @@ class GitMirror:
                 buffer.clear()
                 await asyncio.to_thread(append, data)
 
-        try:
-            await self._http.download(wants, haves, write)
-            await asyncio.to_thread(append, bytes(buffer))
-        except OSError as error:
-            raise local_error(f"what {self._shown} sent cannot be written to {pack.parent}", error) from error
+        await self._http.download(wants, haves, write)
+        await asyncio.to_thread(append, bytes(buffer))
 
     async def _join_packs(self) -> None:
         names = self._directory.pack_names()
@@ -340,7 +351,8 @@ class GitMirror:
         if kind == "large":
             return SourceTooLarge(
                 f"{self._shown}: {message}",
-                hint="Remove it from the branch's history (`git filter-repo`), or use a repository of manifests alone.",
+                hint="Take it out of the branch's history (`git rev-list --objects BRANCH` names the file of an id), "
+                "or use a repository of manifests alone.",
             )
         if kind == "disk":
             return LocalError(
@@ -348,6 +360,5 @@ class GitMirror:
                 hint="Check disk space and permissions of `agent.state_dir`.",
             )
         if kind == "damaged":
-            self._set_aside(self._directory.state())
             return MirrorDamaged(f"the mirror {self._directory.root} is damaged: {message}")
         return SourceUnreachable(f"{self._shown}: {message}")

@@ -51,8 +51,11 @@ Write = Callable[[bytes], Awaitable[None]]
 
 
 def redacted(url: str) -> str:
-    """The URL without user and password."""
-    parts = urlsplit(url)
+    """The URL without user, password, query and fragment."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "the URL"
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
@@ -61,8 +64,12 @@ class HttpRemote:
 
     def __init__(self, repository: Repository, *, agent: str, caps: Caps) -> None:
         """Raises `ConfigError` for a URL that cannot be asked."""
-        parts = urlsplit(repository.url)
-        if parts.scheme not in {"https", "http"} or not parts.hostname:
+        try:
+            parts = urlsplit(repository.url)
+            askable = parts.scheme in {"https", "http"} and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            askable = False
+        if not askable:
             raise ConfigError(f"{redacted(repository.url)} is not an https:// or file:// URL")
         self.shown = redacted(repository.url)
         self._repository = repository
@@ -101,7 +108,7 @@ class HttpRemote:
     async def download(self, wants: Sequence[str], haves: Sequence[str], write: Write) -> None:
         """The pack with all that `wants` need and `haves` do not, given to `write` in pieces. After `heads`.
 
-        Raises `SourceError`, and whatever `write` raises.
+        Raises `SourceError`, and what `write` raises, which must be no `OSError`.
         """
         spoken = self._known or self._old
         assert spoken is not None, "heads are asked for first"
@@ -191,6 +198,8 @@ class HttpRemote:
         except TimeoutError as error:
             # aiohttp's own (connect, silence) are TimeoutErrors too; the total deadline is the caller's.
             raise SourceUnreachable(f"{self.shown} does not answer: nothing came in time") from error
+        except OSError as error:
+            raise self._cut() from error
 
     async def _send(self, method: str, tail: str, body: bytes | None, kind: str) -> aiohttp.ClientResponse:
         session = self._open_session()
@@ -235,6 +244,7 @@ class HttpRemote:
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
                 trust_env=False,
+                # Some servers serve Git only to what calls itself git.
                 headers={"User-Agent": f"git/2.0 ({self._agent})"},
             )
         return self._session

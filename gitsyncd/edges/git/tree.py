@@ -57,26 +57,26 @@ def normal_path(path: str) -> tuple[str, ...]:
     return parts
 
 
-def locate(store: ObjectStore, commit: str, path: str, shown: str = "") -> Entry:
+def locate(store: ObjectStore, commit: str, path: str) -> Entry:
     """What `path` is in `commit`: a folder, or one file. Raises `RevisionNotFound`."""
     parts = normal_path(path)
     entry = Entry("", 0o040000, read_commit(store, commit).tree)
     for position, part in enumerate(parts):
         entries = {child.name: child for child in read_tree(store, entry.id, "/".join(parts[:position]))}
         if part not in entries:
-            raise _no_path(path, commit, shown)
+            raise _no_path(path, commit)
         entry = entries[part]
         if not entry.is_tree and position < len(parts) - 1:
-            raise _no_path(path, commit, shown)
+            raise _no_path(path, commit)
     if not (entry.is_tree or entry.is_file):
         kind = "a link" if entry.is_link else "a submodule"
-        raise RevisionNotFound(f"path {path!r} is {kind} in {shown or commit}", hint="Name a folder or a file.")
+        raise RevisionNotFound(f"path {path!r} is {kind} in sha1:{commit}", hint="Name a folder or a file.")
     return entry
 
 
-def _no_path(path: str, commit: str, shown: str) -> RevisionNotFound:
+def _no_path(path: str, commit: str) -> RevisionNotFound:
     return RevisionNotFound(
-        f"path {path!r} is not in {shown or f'sha1:{commit}'}",
+        f"path {path!r} is not in sha1:{commit}",
         hint="Check `path` of the target, or that the folder was committed and pushed.",
     )
 
@@ -242,14 +242,14 @@ def _is_manifest(path: str) -> bool:
     return name.endswith(_SUFFIXES) or name in _NAMES
 
 
-def snapshot(store: ObjectStore, caps: Caps, commit: str, path: str, shown: str = "") -> Snapshot:
+def snapshot(store: ObjectStore, caps: Caps, commit: str, path: str) -> Snapshot:
     """Every manifest file below `path`: `*.yaml`, `*.yml`, `*.json` and `Kustomization`, by path. Others are not read.
 
     A path that names one file gives that file, whatever its name. Raises `RevisionNotFound`, `ManifestInvalid`,
     `SourceTooLarge`, `MirrorDamaged`.
     """
     base = "/".join(normal_path(path))
-    entry = locate(store, commit, path, shown)
+    entry = locate(store, commit, path)
     names = [(base, entry.id)] if entry.is_file else sorted(_Walk(store, caps, entry.id, base).files())
     files, total = [], 0
     for name, blob in names:
