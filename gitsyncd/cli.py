@@ -32,17 +32,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(options.run(options))
     except GitsyncdError as error:
         complain(error)
-        return options.failure
+        return int(options.failure)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
         _let_go_of_output()
         return 141
     except Exception as error:  # noqa: BLE001 - the last line before the user: a traceback helps nobody there
-        from gitsyncd.engine.supervise import describe_bug  # noqa: PLC0415 - only on the way out
+        from gitsyncd.engine.supervise import describe_bug
 
-        complain(GitsyncdError(describe_bug(error), hint="This is a defect of gitsyncd: please report it with this line."))
-        return options.failure
+        complain(
+            GitsyncdError(describe_bug(error), hint="This is a defect of gitsyncd: please report it with this line.")
+        )
+        return int(options.failure)
 
 
 def _let_go_of_output() -> None:
@@ -57,19 +59,19 @@ def complain(error: GitsyncdError) -> None:
         print(f"fix: {error.hint}", file=sys.stderr)
 
 
-# --- commands ----------------------------------------------------------------------------------------------------------
+# --- commands ---------------------------------------------------------------------------------------------------------
 
 
 def run(options: argparse.Namespace) -> int:
-    import asyncio  # noqa: PLC0415 - commands that need no loop should start at once
+    import asyncio
 
     configuration = _load(options)
-    from gitsyncd.edges import logs  # noqa: PLC0415 - as above
+    from gitsyncd.edges import logs
 
     agent = configuration.agent
     json = agent.log_format == "json" or (agent.log_format == "auto" and not logs.on_terminal(sys.stdout))
     log = logs.set_up(agent.log_level, json=json)
-    from gitsyncd.daemon import Daemon  # noqa: PLC0415 - as above
+    from gitsyncd.daemon import Daemon
 
     daemon = Daemon(configuration, log=log)
     options.failure = DIFFERS
@@ -83,13 +85,17 @@ def check(options: argparse.Namespace) -> int:
         "clusters": len(configuration.clusters),
         "targets": len(configuration.targets),
     }
-    text = f"{configuration.file}: " + ", ".join(f"{count} {name}" for name, count in counts.items()) + ": no mistake found"
+    text = (
+        f"{configuration.file}: "
+        + ", ".join(f"{count} {name}" for name, count in counts.items())
+        + ": no mistake found"
+    )
     _print(options, {"file": str(configuration.file), "valid": True, **counts}, lambda: text)
     return DONE
 
 
 def schema(options: argparse.Namespace) -> int:
-    from gitsyncd.edges.config.schema import json_schema  # noqa: PLC0415 - pydantic is slow to load
+    from gitsyncd.edges.config.schema import json_schema
 
     del options
     _print_json(json_schema())
@@ -105,15 +111,13 @@ def diff(options: argparse.Namespace) -> int:
 
 
 def _preview(options: argparse.Namespace, *, fields: bool) -> int:
-    import asyncio  # noqa: PLC0415 - as in run
+    import asyncio
 
-    from gitsyncd.daemon import preview  # noqa: PLC0415 - as in run
-    from gitsyncd.text import plan_text  # noqa: PLC0415 - as in run
+    from gitsyncd.daemon import preview
+    from gitsyncd.text import plan_text
 
     configuration = _load(options)
-    answer = asyncio.run(
-        preview(configuration, options.targets, ref=options.ref, directory=options.dir, fields=fields)
-    )
+    answer = asyncio.run(preview(configuration, options.targets, ref=options.ref, directory=options.dir, fields=fields))
     errors = answer.pop("errors")
     _print(options, answer, lambda: plan_text(answer, colours=_colours()))
     for error in errors:
@@ -127,7 +131,7 @@ def _preview(options: argparse.Namespace, *, fields: bool) -> int:
 
 
 def status(options: argparse.Namespace) -> int:
-    from gitsyncd.text import status_text  # noqa: PLC0415 - as in run
+    from gitsyncd.text import status_text
 
     configuration = _load(options)
     while True:
@@ -141,7 +145,7 @@ def status(options: argparse.Namespace) -> int:
 
 
 def sync(options: argparse.Namespace) -> int:
-    from gitsyncd.text import status_text  # noqa: PLC0415 - as in run
+    from gitsyncd.text import status_text
 
     answer = _ask(_load(options), "sync", targets=options.targets, wait=options.wait)
     synced = answer.pop("synced")
@@ -166,7 +170,11 @@ def suspend(options: argparse.Namespace) -> int:
     except ValueError as error:
         raise UsageError(f"--for: {error}", hint="Write for example --for 30m or --for 2h.") from error
     answer = _ask(_load(options), "suspend", target=options.target, reason=options.reason, **{"for": options.duration})
-    _print(options, answer, lambda: "\n".join(f"{t['target']}: suspended until {t['suspended']['until']}" for t in answer["targets"]))
+    _print(
+        options,
+        answer,
+        lambda: "\n".join(f"{t['target']}: suspended until {t['suspended']['until']}" for t in answer["targets"]),
+    )
     return DONE
 
 
@@ -190,11 +198,11 @@ def delete(options: argparse.Namespace) -> int:
     return DIFFERS if left else DONE
 
 
-# --- the shared parts --------------------------------------------------------------------------------------------------
+# --- the shared parts -------------------------------------------------------------------------------------------------
 
 
 def _load(options: argparse.Namespace) -> Configuration:
-    from gitsyncd.edges.config.load import load  # noqa: PLC0415 - pydantic is slow to load
+    from gitsyncd.edges.config.load import load
 
     path = Path(options.config or os.environ.get("GITSYNCD_CONFIG") or DEFAULT_CONFIG)
     try:
@@ -205,7 +213,7 @@ def _load(options: argparse.Namespace) -> Configuration:
 
 
 def _ask(configuration: Configuration, call: str, **arguments: Any) -> Any:
-    from gitsyncd.edges.web.local import ask  # noqa: PLC0415 - as in run
+    from gitsyncd.edges.web.local import ask
 
     return ask(configuration.agent.socket, call, **arguments)
 
@@ -215,7 +223,7 @@ def _colours() -> bool:
 
 
 def _pause() -> None:
-    import time  # noqa: PLC0415 - only `status --watch` waits
+    import time
 
     time.sleep(1)
 
@@ -228,7 +236,7 @@ def _print(options: argparse.Namespace, answer: Any, text: Callable[[], str]) ->
 
 
 def _print_json(value: Any) -> None:
-    import orjson  # noqa: PLC0415 - `--help` needs no JSON
+    import orjson
 
     _write(orjson.dumps(value, option=orjson.OPT_INDENT_2, default=str).decode())
 
@@ -246,7 +254,7 @@ def _write(text: str) -> None:
         ) from error
 
 
-# --- parsing -----------------------------------------------------------------------------------------------------------
+# --- parsing ----------------------------------------------------------------------------------------------------------
 
 _EPILOG = """\
 examples:
@@ -276,70 +284,85 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"gitsyncd {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
-    _add(commands, "run", run, "the daemon", "gitsyncd run\n  gitsyncd run --once --wait", failure=DIFFERS, prints=False, arguments=[
-        (["--once"], {"action": "store_true", "help": "one complete pass over every target, then exit"}),
-        (["--wait"], {"action": "store_true", "help": "with --once: also until everything is healthy or timed out"}),
-    ])  # fmt: skip
-    _add(commands, "check", check, "validate the agent file; reaches nothing", "gitsyncd check --config ./gitsyncd.yaml")
-    _add(commands, "schema", schema, "print the JSON Schema of the agent file", "gitsyncd schema > gitsyncd.schema.json", prints=False)
-    several = (["targets"], {"nargs": "*", "metavar": "TARGET", "help": "NAME (all its clusters) or NAME@CLUSTER; all when left out"})
-    preview = [
-        several,
-        (["--ref"], {"metavar": "REF", "help": "a branch or a commit in place of the source's branch"}),
-        (["--dir"], {"metavar": "DIR", "help": "a local folder in place of the repository", "type": Path}),
-    ]
-    _add(commands, "plan", plan, "what a turn would do now; writes nothing", "gitsyncd plan web@eu-1 --dir ./fleet", arguments=preview)
-    _add(commands, "diff", diff, "as plan, with every field: last applied, Git, cluster, writer", "gitsyncd diff web --ref feature-x", arguments=preview)
-    _add(commands, "status", status, "each target: state, revision, health, what is wrong and the fix", "gitsyncd status\n  gitsyncd status web --output json", arguments=[
-        several, (["--watch"], {"action": "store_true", "help": "show it again every second"}),
-    ])  # fmt: skip
-    _add(commands, "sync", sync, "look at the remote and the cluster now", "gitsyncd sync web --wait", arguments=[
-        (["targets"], {"nargs": "+", "metavar": "TARGET", "help": "NAME or NAME@CLUSTER"}),
-        (["--wait"], {"action": "store_true", "help": "until the turn is over and the target healthy or failed"}),
-    ])  # fmt: skip
-    approval = commands.add_parser("approve", **_texts("let exactly one refused plan or held revision through, once", "gitsyncd approve web@eu-1 --plan 3f0c…\n  gitsyncd approve fleet --revision 9b1d…"))
-    approval.add_argument("name", metavar="TARGET|SOURCE", help="the target of the plan, or the source of the revision")
-    which = approval.add_mutually_exclusive_group(required=True)
-    which.add_argument("--plan", metavar="DIGEST", help="the digest that `plan refused` and `gitsyncd plan` show")
-    which.add_argument("--revision", metavar="COMMIT", help="the commit that `revision held` and `gitsyncd status` show")
-    _common(approval, approve, failure=WRONG)
-    _add(commands, "suspend", suspend, "pause a target, with an end", 'gitsyncd suspend web --for 30m --reason "database move"', arguments=[
-        (["target"], {"metavar": "TARGET", "help": "NAME or NAME@CLUSTER"}),
-        (["--for"], {"dest": "duration", "required": True, "metavar": "DURATION", "help": "how long, such as 30m or 2h"}),
-        (["--reason"], {"required": True, "metavar": "TEXT", "help": "shown in status and log"}),
-    ])  # fmt: skip
-    _add(commands, "resume", resume, "end a pause", "gitsyncd resume web", arguments=[(["target"], {"metavar": "TARGET", "help": "NAME or NAME@CLUSTER"})])
-    _add(commands, "delete", delete, "prune everything that a target owns", "gitsyncd delete web@eu-1 --yes", failure=DIFFERS, arguments=[
-        (["target"], {"metavar": "TARGET", "help": "NAME or NAME@CLUSTER; suspended, or gone from the agent file"}),
-        (["--yes"], {"action": "store_true", "help": "yes, delete"}),
-    ])  # fmt: skip
+    for name, (command, summary, examples, failure, arguments) in _COMMANDS.items():
+        sub = commands.add_parser(
+            name,
+            help=summary,
+            description=f"{summary[0].upper()}{summary[1:]}.",
+            epilog=f"examples:\n  {examples}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        for names, settings in arguments:
+            sub.add_argument(*names, **settings)
+        if name == "approve":
+            which = sub.add_mutually_exclusive_group(required=True)
+            which.add_argument("--plan", metavar="DIGEST", help="as `plan refused` and `gitsyncd plan` show it")
+            which.add_argument("--revision", metavar="COMMIT", help="as `revision held` and `gitsyncd status` show it")
+        sub.add_argument("--config", metavar="FILE", help="the agent file")
+        if name not in _SILENT:
+            sub.add_argument("--output", choices=["text", "json"], default="text", help="for people, or for programs")
+        sub.set_defaults(run=command, failure=failure)
     return parser
 
 
-def _add(
-    commands: Any, name: str, command: Command, summary: str, examples: str, *,
-    failure: int = WRONG, prints: bool = True, arguments: Sequence[tuple[list[str], dict[str, Any]]] = (),
-) -> None:  # fmt: skip
-    parser = commands.add_parser(name, **_texts(summary, examples))
-    for names, settings in arguments:
-        parser.add_argument(*names, **settings)
-    _common(parser, command, failure=failure, prints=prints)
+_Argument = tuple[Sequence[str], dict[str, Any]]
+_TARGET: _Argument = (["target"], {"metavar": "TARGET", "help": "NAME or NAME@CLUSTER"})
+_TARGETS: _Argument = (
+    ["targets"],
+    {"nargs": "*", "metavar": "TARGET", "help": "NAME (all its clusters) or NAME@CLUSTER"},
+)
+_PREVIEW: Sequence[_Argument] = (
+    _TARGETS,
+    (["--ref"], {"metavar": "REF", "help": "a branch or a commit in place of the source's branch"}),
+    (["--dir"], {"metavar": "DIR", "help": "a local folder in place of the repository", "type": Path}),
+)
+_SILENT = frozenset({"run", "schema"})
+"""Commands that print no facts of their own: no `--output`."""
 
-
-def _common(parser: argparse.ArgumentParser, command: Command, *, failure: int, prints: bool = True) -> None:
-    parser.add_argument("--config", metavar="FILE", help="the agent file")
-    if prints:
-        parser.add_argument("--output", choices=["text", "json"], default="text", help="for people, or for programs")
-    parser.set_defaults(run=command, failure=failure)
-
-
-def _texts(summary: str, examples: str) -> dict[str, Any]:
-    return {
-        "help": summary,
-        "description": summary[0].upper() + summary[1:] + ".",
-        "epilog": f"examples:\n  {examples}",
-        "formatter_class": argparse.RawDescriptionHelpFormatter,
-    }
+_COMMANDS: dict[str, tuple[Command, str, str, int, Sequence[_Argument]]] = {
+    "run": (run, "the daemon", "gitsyncd run\n  gitsyncd run --once --wait", DIFFERS, [
+        (["--once"], {"action": "store_true", "help": "one complete pass over every target, then exit"}),
+        (["--wait"], {"action": "store_true", "help": "with --once: also until everything is healthy or timed out"}),
+    ]),
+    "check": (check, "validate the agent file; reaches nothing", "gitsyncd check --config gitsyncd.yaml", WRONG, []),
+    "schema": (schema, "print the JSON Schema of the agent file", "gitsyncd schema > gitsyncd.schema.json", WRONG, []),
+    "plan": (
+        plan, "what a turn would do now; writes nothing", "gitsyncd plan\n  gitsyncd plan web@eu-1 --dir ./fleet",
+        WRONG, _PREVIEW,
+    ),
+    "diff": (
+        diff, "as plan, with every field: last applied, Git, cluster, writer", "gitsyncd diff web --ref feature-x",
+        WRONG, _PREVIEW,
+    ),
+    "status": (
+        status, "each target: state, revision, health, what is wrong and the fix",
+        "gitsyncd status\n  gitsyncd status web --output json", WRONG,
+        [_TARGETS, (["--watch"], {"action": "store_true", "help": "show it again every second"})],
+    ),
+    "sync": (sync, "look at the remote and the cluster now", "gitsyncd sync web --wait", DIFFERS, [
+        (["targets"], {"nargs": "+", "metavar": "TARGET", "help": "NAME or NAME@CLUSTER"}),
+        (["--wait"], {"action": "store_true", "help": "until the turn is over and the target healthy or failed"}),
+    ]),
+    "approve": (
+        approve, "let exactly one refused plan or held revision through, once",
+        "gitsyncd approve web@eu-1 --plan 3f0c…\n  gitsyncd approve fleet --revision 9b1d…", WRONG,
+        [(["name"], {"metavar": "TARGET|SOURCE", "help": "the target of the plan, or the source of the revision"})],
+    ),
+    "suspend": (
+        suspend, "pause a target, with an end", 'gitsyncd suspend web --for 30m --reason "database move"', WRONG,
+        [
+            _TARGET,
+            (["--for"], {"dest": "duration", "required": True, "metavar": "DURATION", "help": "such as 30m or 2h"}),
+            (["--reason"], {"required": True, "metavar": "TEXT", "help": "shown in status and log"}),
+        ],
+    ),
+    "resume": (resume, "end a pause", "gitsyncd resume web", WRONG, [_TARGET]),
+    "delete": (
+        delete, "prune everything that a target owns; it must be suspended, or gone from the agent file",
+        "gitsyncd delete web@eu-1 --yes", DIFFERS,
+        [_TARGET, (["--yes"], {"action": "store_true", "help": "yes, delete"})],
+    ),
+}  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from collections import defaultdict
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Self
 
@@ -41,7 +42,7 @@ from gitsyncd.model.source import Revision
 from gitsyncd.model.units import parse_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -157,7 +158,9 @@ class Daemon:
         self._signal = ""
 
     async def run(self, *, once: bool = False, wait: bool = False) -> int:
-        """Until a signal (exit code 0), or with `once` until every target had its turn: 0 when all are in sync, else 1."""
+        """Until a signal (exit code 0), or with `once` until every target had its turn: 0 when all are in sync, else
+        1.
+        """
         configuration = self._configuration
         _install_signals(self._stopped_by)
         self._log.info("configuration loaded", file=str(configuration.file), changed=[])
@@ -194,19 +197,11 @@ class Daemon:
         self._stop.set()
 
     def _start(self, parts: Parts, tasks: asyncio.TaskGroup) -> None:
-        for source in parts.sources:
-            tasks.create_task(supervise("source", source.run, clock=self._clock, log=self._log))
-        for view in parts.views.values():
-            tasks.create_task(
-                supervise(
-                    f"cluster {view.cluster.name}",
-                    lambda view=view: self._connect(view),
-                    clock=self._clock,
-                    log=self._log,
-                )
-            )  # type: ignore[misc]
-        for target in parts.targets:
-            tasks.create_task(supervise(f"target {target.target.id}", target.run, clock=self._clock, log=self._log))
+        works: list[tuple[str, Callable[[], Awaitable[None]]]] = [("source", source.run) for source in parts.sources]
+        works += [(f"cluster {name}", partial(self._connect, view)) for name, view in parts.views.items()]
+        works += [(f"target {loop.target.id}", loop.run) for loop in parts.targets]
+        for name, work in works:
+            tasks.create_task(supervise(name, work, clock=self._clock, log=self._log), name=name)
 
     async def _connect(self, view: ClusterView) -> None:
         """Until the cluster has answered for the first time; from then on its watches notice what happens to it."""
@@ -228,11 +223,15 @@ class Daemon:
                 return
 
     async def _first_turns(self, parts: Parts, *, wait: bool, once: bool) -> bool:
-        """Until every target had its first turn, or failed it. Whether all are in sync (and, asked to wait, healthy)."""
+        """Until every target had its first turn, or failed it.
+
+        Whether all are in sync (and, asked to wait, healthy).
+        """
         for loop in parts.targets:
             await loop.tried.wait()
         self._log.info("daemon ready")
-        # What was read and built so far lives as long as the process: keep the collector from walking it again and again.
+        # What was read and built so far lives as long as the process: keep the collector from walking it again and
+        # again.
         gc.collect()
         gc.freeze()
         if not once:
@@ -247,7 +246,10 @@ class Daemon:
         return synced
 
     async def _finish_objects(self, parts: Parts) -> None:
-        """Let turns in progress end at the next object, so that what was done is recorded. A kill harms nothing, either."""
+        """Let turns in progress end at the next object, so that what was done is recorded.
+
+        A kill harms nothing, either.
+        """
         for loop in parts.targets:
             loop.stop()
         with suppress(TimeoutError):
@@ -335,7 +337,9 @@ def _calls(control: Control) -> dict[str, local.Call]:
 async def preview(
     configuration: Configuration, names: Sequence[str], *, ref: str | None, directory: Path | None, fields: bool
 ) -> dict[str, Any]:
-    """What turns would do now: the JSON of `plan` and `diff`, and under `errors` what could not be told. Writes nothing.
+    """What turns would do now: the JSON of `plan` and `diff`, and under `errors` what could not be told.
+
+    Writes nothing.
 
     Raises `UsageError` for a target that is not in the agent file.
     """
@@ -395,7 +399,9 @@ async def _at_ref(track: Track, ref: str) -> None:
     else:
         commit = (await track.mirror.update([ref])).get(ref)
     if commit is None:
-        raise UsageError(f"{ref!r} is no branch of source {track.source.name}", hint="Give a branch or a full commit id.")
+        raise UsageError(
+            f"{ref!r} is no branch of source {track.source.name}", hint="Give a branch or a full commit id."
+        )
     track.admitted = await track.mirror.revision(track.source.name, ref, commit)
 
 

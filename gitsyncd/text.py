@@ -14,7 +14,14 @@ _SIGN = {
     "create": ("+", "green"), "update": ("~", "yellow"), "revert": ("<", "yellow"), "adopt": (">", "blue"),
     "recreate": ("!", "red"), "prune": ("-", "red"), "release": (".", "dim"), "block": ("x", "red"),
 }  # fmt: skip
-_STATE = {"in-sync": "green", "syncing": "blue", "failed": "red", "refused": "red", "held": "red", "unmanaged": "yellow"}
+_STATE = {
+    "in-sync": "green",
+    "syncing": "blue",
+    "failed": "red",
+    "refused": "red",
+    "held": "red",
+    "unmanaged": "yellow",
+}
 # What a terminal would obey instead of show; values come from clusters and repositories.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
@@ -42,7 +49,8 @@ def _target_plan(target: Mapping[str, Any], paint: Paint) -> Iterable[str]:
     width = max((len(change["operation"]) for change in target["changes"]), default=0)
     for change in target["changes"]:
         sign, colour = _SIGN[change["operation"]]
-        yield f"  {paint(sign, colour)} {paint(change['operation'].ljust(width), colour)}  {clean(change['object'])}  {paint(clean(change['reason']), 'dim')}"
+        operation = paint(f"{sign} {change['operation'].ljust(width)}", colour)
+        yield f"  {operation}  {clean(change['object'])}  {paint(clean(change['reason']), 'dim')}"
         if change.get("note"):
             yield f"      {clean(change['note'])}"
         yield from _fields(change["fields"], paint)
@@ -101,7 +109,8 @@ def status_text(answer: Mapping[str, Any], *, colours: bool) -> str:
 def _problems(target: Mapping[str, Any], paint: Paint) -> Iterable[str]:
     if target.get("suspended"):
         suspended = target["suspended"]
-        yield f"{target['target']}: suspended until {suspended['until'] or 'the agent file says otherwise'}: {clean(suspended['reason'])}"
+        until = suspended["until"] or "the agent file says otherwise"
+        yield f"{target['target']}: suspended until {until}: {clean(suspended['reason'])}"
     for problem in target["problems"]:
         where = f"{target['target']} {problem['object']}".strip()
         yield f"{clean(where)}: {paint(clean(problem['error']), 'red')}"

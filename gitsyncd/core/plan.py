@@ -24,6 +24,7 @@ from gitsyncd.model.plan import Change, DriftKind, Operation, Plan
 from gitsyncd.model.target import Adopt, DriftAction, ForeignFields, Policy
 
 NAMESPACE = ("", "Namespace")
+DELETED_ON_CLUSTER = "drift: deleted on the cluster"
 PROTECTED_NAMESPACES = frozenset({"default", "kube-system", "kube-public", "kube-node-lease"})
 
 
@@ -115,6 +116,7 @@ def plan(scene: Scene) -> Plan:
     changes: list[Change] = []
     recorded: dict[ObjectId, Entry] = {}
     foreign: list[tuple[ObjectId, Addition]] = []
+    calmed: list[ObjectId] = []
     keep = 0
     for object_id in ids:
         manifest, entry, observed = (
@@ -132,13 +134,16 @@ def plan(scene: Scene) -> Plan:
             continue
         case = _case(object_id, manifest, entry, observed, scene)
         change = _decide(case, scene)
-        if change is not None:
+        if change is not None and object_id in scene.calm and _drift_only(change):
+            calmed.append(object_id)
+        elif change is not None:
             changes.append(change)
         elif manifest is not None and observed is not None:
             keep += 1
         if manifest is None and entry is not None and observed is not None and observed.deleting and change is None:
             recorded[object_id] = replace(entry, state=EntryState.DELETING)
-        if case.owner is Owner.US and observed is not None and manifest is not None:
+        # While some of our fields are somebody else's, they look like additions of his; that is drift and said as such.
+        if case.owner is Owner.US and manifest and entry and observed and observed.entry_hash == entry.entry_hash:
             foreign += [(object_id, addition) for addition in observed.additions if _told(addition, scene.policy)]
     changes.sort(key=_position)
     ordered = tuple(changes)
@@ -149,6 +154,7 @@ def plan(scene: Scene) -> Plan:
         keep=keep,
         recorded=recorded,
         foreign=tuple(foreign),
+        calmed=tuple(calmed),
         digest=digest(scene.target_id, scene.commit, ordered),
     )
 
@@ -223,6 +229,11 @@ def _decide(case: Case, scene: Scene) -> Change | None:
     return row.decide(case, scene)
 
 
+def _drift_only(change: Change) -> bool:
+    """Whether only the cluster moved: what Git asks for is carried out in a fight, too."""
+    return change.operation is Operation.REVERT or change.reason == DELETED_ON_CLUSTER
+
+
 def _change(
     case: Case, scene: Scene, operation: Operation, reason: str, kind: DriftKind | None = None, *, report: bool = False
 ) -> Change:
@@ -261,10 +272,8 @@ def _create(case: Case, scene: Scene) -> Change | None:
         return _change(
             case, scene, Operation.CREATE, "changed in revision and deleted on the cluster", DriftKind.DELETED
         )
-    if case.id in scene.calm:
-        return None
     report = scene.policy.drift is DriftAction.REPORT
-    return _change(case, scene, Operation.CREATE, "drift: deleted on the cluster", DriftKind.DELETED, report=report)
+    return _change(case, scene, Operation.CREATE, DELETED_ON_CLUSTER, DriftKind.DELETED, report=report)
 
 
 def _compare(case: Case, scene: Scene) -> Change | None:
@@ -287,7 +296,7 @@ def _compare(case: Case, scene: Scene) -> Change | None:
     if manifest.digest != entry.digest or entry.state is EntryState.DELETING:
         reason = "changed in revision" if moved is None else "changed in revision and on the cluster"
         return _change(case, scene, Operation.UPDATE, reason, moved)
-    if moved is None or case.id in scene.calm:
+    if moved is None:
         return None
     report = scene.policy.drift is DriftAction.REPORT
     return _change(case, scene, Operation.REVERT, f"drift: {_DRIFT_WORDS[moved]}", moved, report=report)

@@ -12,7 +12,14 @@ from collections.abc import MutableMapping
 from typing import IO, TYPE_CHECKING, Any, cast
 
 import orjson
-import structlog
+
+# structlog loads rich wherever it finds it, for tracebacks that nobody sees here: 7 MB of every daemon.
+_RICH = "rich"
+sys.modules.setdefault(_RICH, cast("Any", None))
+import structlog  # noqa: E402 - after the line above, on purpose
+
+if sys.modules.get(_RICH) is None:
+    del sys.modules[_RICH]
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -22,7 +29,10 @@ _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARN
 
 
 def set_up(level: str, *, json: bool, stream: IO[str] | None = None) -> FilteringBoundLogger:
-    """The logger of this process, writing whole lines to `stream` (standard output). Levels are named as in the agent file."""
+    """The logger of this process, writing whole lines to `stream` (standard output).
+
+    Levels are named as in the agent file.
+    """
     out = stream or sys.stdout
     shared: list[Any] = [
         structlog.processors.add_log_level,

@@ -21,18 +21,18 @@ from gitsyncd.core.order import CRD
 from gitsyncd.core.ownership import LAST_APPLIED, blame, take_over
 from gitsyncd.core.plan import removes
 from gitsyncd.core.writers import classify, is_client_side_tool
-from gitsyncd.engine.ports import ApplyOptions
 from gitsyncd.engine.supervise import describe_bug
+from gitsyncd.model.answers import ApplyOptions
 from gitsyncd.model.errors import Changed, ClusterError, Conflict, GitsyncdError, Immutable, KindUnknown, NotFound
 from gitsyncd.model.manifest import Apply
 from gitsyncd.model.observed import Addition, Blame
-from gitsyncd.model.plan import Operation
+from gitsyncd.model.plan import DriftKind, Operation
 from gitsyncd.model.report import HealthStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from gitsyncd.engine.cluster_view import ClusterView
+    from gitsyncd.engine.cluster_view import ClusterView, News
     from gitsyncd.engine.journal import Journal
     from gitsyncd.engine.ports import Clock, Json
     from gitsyncd.model.ids import ObjectId, ResourceType
@@ -65,9 +65,18 @@ class Actuator:
         self._view = view
         self._journal = journal
         self._clock = clock
+        self._news: dict[ObjectId, News] = {}
 
-    async def carry_out(self, plan: Plan, desired: Desired, superseded: Callable[[], bool]) -> list[Outcome]:
-        """One outcome per change, in no order. Once `superseded` says so no further object is begun; those left are `skipped`."""
+    async def carry_out(
+        self, plan: Plan, desired: Desired, superseded: Callable[[], bool], news: dict[ObjectId, News] | None = None
+    ) -> list[Outcome]:
+        """One outcome per change, in no order.
+
+        Once `superseded` says so no further object is begun: the rest is `skipped`.
+
+        `news` is what the watches said of the objects that changed.
+        """
+        self._news = news or {}
         outcomes: list[Outcome] = []
         done: dict[ObjectId, asyncio.Future[Outcome]] = {
             change.id: asyncio.get_running_loop().create_future() for change in plan.changes
@@ -99,9 +108,8 @@ class Actuator:
             outcome = Outcome(change=change, error=error)
         except Exception as error:  # noqa: BLE001 - a bug met at one object must not hide the outcomes of the others
             outcome = Outcome(change=change, error=GitsyncdError(describe_bug(error)))
-        now = self._clock.monotonic()
-        heard = self._view.heard_at.pop(change.id, begun) if outcome.error is None else begun
-        outcome = replace(outcome, took_s=now - min(heard, begun))
+        heard = self._news.get(change.id)
+        outcome = replace(outcome, took_s=self._clock.monotonic() - (heard.at if heard else begun))
         self._journal.outcome(outcome, revision)
         return outcome
 
@@ -140,15 +148,22 @@ class Actuator:
             observed = self._view.wrote(change.id, answer, resource.type)
         assert answer is not None
         restored = self._compare(change, before, answer)
+        drift = change.drift
+        if drift is DriftKind.CHANGED and not restored.fields and not manifest.yields:
+            drift = DriftKind.OWNERSHIP  # every value was as we had set it: only the entry in managedFields was not
         return Outcome(
-            change=replace(change, operation=operation), observed=observed, fields=restored.fields, blame=restored.blame
+            change=replace(change, operation=operation, drift=drift),
+            observed=observed,
+            fields=restored.fields,
+            blame=restored.blame,
         )
 
     async def _before(self, change: Change, resource: ResourceType) -> Json | None:
-        """The whole live object, where something has to be told from it; the record alone is enough for a plain apply."""
+        """The whole live object, where something has to be told from it; the record alone is enough for a plain
+        apply.
+        """
         observed, manifest = change.observed, change.manifest
         assert manifest is not None
-        body = self._view.bodies.pop(change.id, None)
         if observed is None:
             return None
         needed = (
@@ -159,8 +174,9 @@ class Actuator:
         )
         if not needed:
             return None
-        if body is not None:
-            live: Json = orjson.loads(body)
+        news = self._news.get(change.id)
+        if news is not None and news.body:
+            live: Json = orjson.loads(news.body)
             if live["metadata"]["resourceVersion"] == observed.resource_version:
                 return live
         current = await self._view.api.read(resource, change.id)
@@ -184,15 +200,17 @@ class Actuator:
         return await self._view.api.apply(resource, change.id, body, options)
 
     async def _take_over(self, change: Change, resource: ResourceType, before: Json) -> Json:
-        """Make the fields of client-side tools, and of those whose additions are to go, our own: the apply then removes them."""
+        """Make the fields of client-side tools, and of those whose additions are to go, our own: the apply then
+        removes them.
+        """
         policy, table = self._target.policy, self._view.writers
 
         def taken(manager: str, operation: str) -> bool:
-            if is_client_side_tool(manager, operation):
+            if change.operation is Operation.ADOPT and is_client_side_tool(manager, operation):
                 return True
             writer = classify(manager, operation, "", table)
             addition = Addition(manager=manager, writer=writer, operation=operation, at=None, fields=())
-            return change.operation is Operation.REVERT and removes(addition, policy)
+            return removes(addition, policy)
 
         managed = take_over(before, self._view.agent.field_manager, taken)
         if managed is None:
@@ -211,7 +229,7 @@ class Actuator:
     async def _until_gone(self, object_id: ObjectId, resource: ResourceType) -> None:
         try:
             async with asyncio.timeout(GONE_WITHIN_S):
-                while await self._view.api.read(resource, object_id) is not None:
+                while await self._view.api.read(resource, object_id) is not None:  # noqa: ASYNC110 - only the server knows
                     await asyncio.sleep(_POLL_S)
         except TimeoutError:
             raise Changed(
@@ -281,7 +299,7 @@ class Actuator:
                     await self._view.rediscover()
         except TimeoutError:
             raise KindUnknown(
-                f"{change.manifest.type} is not served {SERVED_WITHIN_S:.0f} s after its CustomResourceDefinition was applied",
+                f"{change.manifest.type} is not served, {SERVED_WITHIN_S:.0f} s after its definition was applied",
                 subject=str(change.id),
                 hint="See the conditions of the CustomResourceDefinition.",
             ) from None

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from gitsyncd.core.writers import WriterTable
-    from gitsyncd.engine.ports import Clock, ClusterApi, ClusterIdentity, Json, Log, Store, WatchEvent
+    from gitsyncd.engine.ports import Clock, ClusterApi, Json, Log, Store
     from gitsyncd.engine.trigger import Bell
+    from gitsyncd.model.answers import ClusterIdentity, WatchEvent
     from gitsyncd.model.inventory import Inventory
     from gitsyncd.model.observed import Observed
     from gitsyncd.model.target import Agent, Cluster
@@ -38,6 +39,14 @@ class Feed:
 
     type: ObjectType
     namespace: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """A change that was heard of: when (monotonic seconds), and the raw object; empty when it left our view."""
+
+    at: float
+    body: bytes
 
 
 @dataclass(slots=True)
@@ -71,10 +80,8 @@ class ClusterView:
         self.inventories: dict[str, Inventory] = {}
         self.objects: dict[ObjectId, Observed] = {}
         """Live objects that carry our label, and those that carried it until a moment ago."""
-        self.bodies: dict[ObjectId, bytes] = {}
-        """The raw object of an event that nobody has looked at yet; empty nearly always."""
-        self.heard_at: dict[ObjectId, float] = {}
-        """When a change that nobody has looked at yet was heard of; monotonic seconds."""
+        self._news: dict[ObjectId, News] = {}
+        """Changes that nobody has looked at yet; empty nearly always."""
         self.unsure: set[ObjectId] = set()
         """Objects that left the label's selection: deleted, or only unlabelled. To be read before it is believed."""
         self.claims: dict[str, Claims] = defaultdict(Claims)
@@ -109,7 +116,10 @@ class ClusterView:
                 raise self._replaced(f"the inventory of target {target} was written on another cluster")
 
     async def identify(self) -> ClusterIdentity:
-        """Compare the cluster's identity with the one that is known. Raises `ClusterReplaced` before anything is written."""
+        """Compare the cluster's identity with the one that is known.
+
+        Raises `ClusterReplaced` before anything is written.
+        """
         identity = await self.api.identity()
         name = f"cluster-{self.cluster.name}"
         known = self.uid or str(self._store.load(name).get("uid", ""))
@@ -124,8 +134,8 @@ class ClusterView:
         return ClusterReplaced(
             f"another cluster answers: {why}",
             subject=f"cluster {self.cluster.name}",
-            hint=f"If this is meant, stop the daemon, delete `cluster-{self.cluster.name}.json` in its state directory, "
-            "delete an inventory that came from elsewhere, and start it again.",
+            hint=f"If this is meant, stop the daemon, delete `cluster-{self.cluster.name}.json` in its state directory "
+            "and an inventory that came from elsewhere, and start it again.",
         )
 
     def down(self, error: GitsyncdError) -> None:
@@ -184,7 +194,10 @@ class ClusterView:
         return self.key
 
     def resource(self, object_id: ObjectId, api_version: str) -> ResourceType:
-        """How to address an object: at the version named, else at any version that serves its kind. Raises `KindUnknown`."""
+        """How to address an object: at the version named, else at any version that serves its kind.
+
+        Raises `KindUnknown`.
+        """
         exact = self.resources.get(ObjectType(api_version=api_version, kind=object_id.kind))
         if exact is not None:
             return exact
@@ -227,15 +240,17 @@ class ClusterView:
         observed = observe(live, manager=self.agent.field_manager, table=self.writers, key=key, object_id=object_id)
         return replace(observed, health=assess(live, self._clock.now()))
 
-    def listed(self, feed: Feed, items: Iterable[Json]) -> None:
-        """A complete list of our objects of one feed: what is not in it is gone, or no longer labelled."""
-        seen: set[ObjectId] = set()
-        for item in items:
-            object_id = identify(feed.type, item)
-            seen.add(object_id)
-            before = self.objects.get(object_id)
-            if before is None or before.resource_version != item["metadata"]["resourceVersion"]:
-                self._noticed(object_id, before, self.record(object_id, item))
+    def met(self, feed: Feed, item: Json) -> ObjectId:
+        """One object of a list."""
+        object_id = identify(feed.type, item)
+        before = self.objects.get(object_id)
+        if before is None or before.resource_version != item["metadata"]["resourceVersion"]:
+            self._noticed(object_id, before, self.record(object_id, item))
+        return object_id
+
+    def listed(self, feed: Feed, ids: Iterable[ObjectId]) -> None:
+        """A list of one feed is complete: what was not met in it is gone, or no longer labelled."""
+        seen = frozenset(ids)
         for object_id in [known for known in self.objects if _within(known, feed) and known not in seen]:
             self.unsure.add(object_id)
             self._ring(object_id, self.objects[object_id])
@@ -250,7 +265,7 @@ class ClusterView:
         if event.kind == "DELETED":
             if before is not None and before.uid == event.uid:
                 self.unsure.add(object_id)
-                self.heard_at.setdefault(object_id, self._clock.monotonic())
+                self._tell(object_id, b"")
                 self._ring(object_id, before)
             return
         if before is not None and before.resource_version == event.resource_version:
@@ -258,7 +273,7 @@ class ClusterView:
         after = self.record(object_id, orjson.loads(event.object))
         self.unsure.discard(object_id)
         if self._noticed(object_id, before, after):
-            self.bodies[object_id] = event.object
+            self._tell(object_id, event.object)
 
     def _noticed(self, object_id: ObjectId, before: Observed | None, after: Observed) -> bool:
         """Ring where a record differs in more than its version and health. Whether it did."""
@@ -266,11 +281,20 @@ class ClusterView:
             self._wake()
         if before is not None and _same(before, after):
             return False
-        self.heard_at.setdefault(object_id, self._clock.monotonic())
         self._ring(object_id, after)
         if before is not None and before.mark != after.mark:
             self._ring(object_id, before)
         return True
+
+    def _tell(self, object_id: ObjectId, body: bytes) -> None:
+        earlier = self._news.get(object_id)
+        self._news[object_id] = News(earlier.at if earlier else self._clock.monotonic(), body)
+
+    def take_news(self, ids: Iterable[ObjectId]) -> dict[ObjectId, News]:
+        """What was heard of these objects since somebody last asked."""
+        if not self._news:
+            return {}
+        return {object_id: self._news.pop(object_id) for object_id in list(ids) if object_id in self._news}
 
     def _ring(self, object_id: ObjectId, observed: Observed) -> None:
         for name in {observed.mark.target if observed.mark else "", self.owner_of(object_id)}:
@@ -297,7 +321,10 @@ class ClusterView:
         self._writing.setdefault(object_id, None)
 
     def wrote(self, object_id: ObjectId, answer: Json | None, feed_type: ObjectType) -> Observed | None:
-        """The answer to a write (None: it failed, or the object is gone). An event that came meanwhile is looked at now, unless it was the echo."""
+        """The answer to a write (None: it failed, or the object is gone).
+
+        An event that came meanwhile is looked at now, unless it was the echo.
+        """
         observed = self.record(object_id, answer) if answer is not None else None
         event = self._writing.pop(object_id, None)
         if event is not None and not (observed is not None and event.resource_version == observed.resource_version):
@@ -310,8 +337,7 @@ class ClusterView:
 
     def forget(self, object_id: ObjectId) -> None:
         """The server confirmed that the object is gone."""
-        for known in (self.objects, self.bodies, self.heard_at):
-            known.pop(object_id, None)
+        self.objects.pop(object_id, None)
         self.unsure.discard(object_id)
 
 

@@ -139,7 +139,7 @@ class Control:
                         "object": "",
                         "error": "this target is not in the agent file any more; its objects stay as they are",
                         "remedy": "fix-config",
-                        "hint": f"Add it again, or remove its objects: gitsyncd delete {name}@{view.cluster.name} --yes",
+                        "hint": f"Add it again, or delete them: gitsyncd delete {name}@{view.cluster.name} --yes",
                     }
                 ],
             }
@@ -151,7 +151,10 @@ class Control:
     # --- sync ----------------------------------------------------------------------------------------------------
 
     async def sync(self, names: Sequence[str], *, wait: bool) -> dict[str, Any]:
-        """Look at the remote and at the cluster now. With `wait`, until the turn is over and the target healthy, failed or timed out."""
+        """Look at the remote and at the cluster now.
+
+        With `wait`, until the turn is over and the target healthy, failed or timed out.
+        """
         chosen = self._chosen(names)
         before = {loop.target.id: loop.finished for loop in chosen}
         for source in self._sources:
@@ -175,7 +178,10 @@ class Control:
     # --- approvals -----------------------------------------------------------------------------------------------
 
     def approve_plan(self, name: str, digest: str) -> dict[str, Any]:
-        """Let exactly that refused plan through, once. Raises `UsageError` when it is not the plan that is refused now."""
+        """Let exactly that refused plan through, once.
+
+        Raises `UsageError` when it is not the plan that is refused now.
+        """
         for loop in self._chosen([name]):
             if loop.refused is not None and len(digest) >= 8 and loop.refused.digest.startswith(digest):
                 loop.reconciler.approved.add(loop.refused.digest)
@@ -263,7 +269,7 @@ class Control:
         if loop is not None and loop.suspension is None:
             raise UsageError(
                 f"{loop.target.id} is in the agent file and not suspended: its objects would be created again at once",
-                hint=f"Remove the target from the agent file, or suspend it first: gitsyncd suspend {loop.target.id} --for 1h --reason …",
+                hint=f"Remove it from the file, or first: gitsyncd suspend {loop.target.id} --for 1h --reason …",
             )
         view.require()
         target = loop.target if loop is not None else self._ghost(name, view)
@@ -316,7 +322,10 @@ class Control:
 
 
 def choose(items: list[Any], names: Sequence[str], target_of: Any) -> list[Any]:
-    """Items whose target is named, as `name` (all its clusters) or `name@cluster`. Raises `UsageError` for a name that matches none."""
+    """Items whose target is named, as `name` (all its clusters) or `name@cluster`.
+
+    Raises `UsageError` for a name that matches none.
+    """
     chosen: list[Any] = []
     for name in names:
         matching = [item for item in items if name in {target_of(item).id, target_of(item).name}]

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from gitsyncd.core.desired import HPA, SCALABLE, SECRET, Place, desired, scaled_by
+from gitsyncd.core.ledger import rebuilt
 from gitsyncd.engine.cluster_view import Claims, identify
 from gitsyncd.model.errors import ClusterDenied, ClusterError, GitsyncdError, KindUnknown, RenderError
 from gitsyncd.model.ids import ObjectId, ObjectType, ResourceType, group_of
@@ -57,20 +58,25 @@ class Gatherer:
         self._watches = watches
         self._mirror = mirror
         self._renderer = renderer
-        self._rendered: tuple[object, Desired] | None = None
+        self._rendered: tuple[str, object, Desired] | None = None
+        """Tree, what the cluster serves, and what came of the two."""
         self._pinned: Desired | None = None
         self._autoscaled: Mapping[ObjectId, str] = {}
         self.autoscalers_stale = True
         """Somebody scaled a workload: look for autoscalers again before the next rendering is used."""
 
     async def gather(self, revision: Revision, scope: Collection[ObjectId] | None, siblings: Siblings) -> Facts:
-        """Raises `RenderError` or `SourceError` when Git's side cannot be told, `ClusterError` when the cluster's cannot."""
+        """Raises `RenderError` or `SourceError` when Git's side cannot be told, `ClusterError` when the cluster's
+        cannot.
+        """
         wanted = await self.desire(revision)
         inventory = self.inventory()
         if scope is None and (inventory.entries.keys() - wanted.manifests.keys() or self._contested(wanted)):
             await siblings.settle(CLAIMS_WAIT_S)
         claims, complete = siblings.claims()
         blind = await self._see(wanted, inventory)
+        if not inventory.serial and not inventory.entries:
+            inventory = self._rebuild(inventory)
         unseen = self._unseen(wanted, inventory, blind)
         ids = (wanted.manifests.keys() | inventory.entries.keys() if scope is None else set(scope)) - unseen.keys()
         observed = await self._observe(ids, wanted, inventory)
@@ -90,6 +96,23 @@ class Gatherer:
         """What is recorded now, whole."""
         return self._view.inventories.get(self._target.name) or Inventory(target=self._target.id)
 
+    def _rebuild(self, empty: Inventory) -> Inventory:
+        """An inventory that was lost, from the marks on live objects. There is none of either at a first sync."""
+        marked = {
+            object_id: observed
+            for object_id, observed in self._view.objects.items()
+            if observed.mark is not None
+            and observed.mark.describes_itself
+            and observed.mark.target == self._target.name
+        }
+        if not marked:
+            return empty
+        versions = {(kind.group, kind.kind): kind.api_version for kind in self._view.resources}
+        found = {i: (versions.get((i.group, i.kind), "v1"), observed) for i, observed in marked.items()}
+        inventory = rebuilt(self._target.id, found, cluster_uid=self._view.uid)
+        self._view.inventories[self._target.name] = inventory
+        return inventory
+
     async def desire(self, revision: Revision) -> Desired:
         """What Git wants at this revision, settled for this cluster; published for the other targets of the cluster."""
         claims = self._view.claims[self._target.name]
@@ -107,15 +130,12 @@ class Gatherer:
         if self._pinned is not None:
             return self._pinned
         tree = await self._mirror.tree_id(revision.commit, self._target.path)
-        if (
-            self._rendered is not None
-            and not self.autoscalers_stale
-            and self._rendered[0] == (tree, id(self._view.resources))
-        ):
-            return self._rendered[1]
+        known = self._rendered
+        if known is not None and known[0] == tree and known[1] is self._view.resources and not self.autoscalers_stale:
+            return known[2]
         snapshot = await self._mirror.snapshot(revision.commit, self._target.path)
         wanted = await self.settle(snapshot)
-        self._rendered = ((tree, id(self._view.resources)), wanted)
+        self._rendered = (tree, self._view.resources, wanted)
         return wanted
 
     async def at(self, commit: str) -> Desired:
@@ -190,7 +210,10 @@ class Gatherer:
     def _unseen(
         self, wanted: Desired, inventory: Inventory, blind: Mapping[ObjectType, ClusterError]
     ) -> dict[ObjectId, GitsyncdError]:
-        """Objects that could not be looked at. A kind that is not served says nothing about its objects: they may be there."""
+        """Objects that could not be looked at.
+
+        A kind that is not served says nothing about its objects: they may be there.
+        """
         blind_kinds = {(kind.group, kind.kind): error for kind, error in blind.items()}
         served = {(kind.group, kind.kind) for kind in self._view.resources}
         unseen: dict[ObjectId, GitsyncdError] = {}
@@ -242,11 +265,8 @@ class Gatherer:
                     if object_id not in there:
                         self._view.forget(object_id)
                 ids = [object_id for object_id in ids if object_id in there]
-        found: dict[ObjectId, Observed] = {}
-        for object_id, observed in await asyncio.gather(*(self._read(resource, object_id) for object_id in ids)):
-            if observed is not None:
-                found[object_id] = observed
-        return found
+        read = await asyncio.gather(*(self._read(resource, object_id) for object_id in ids))
+        return {object_id: observed for object_id, observed in read if observed is not None}
 
     async def _read(self, resource: ResourceType, object_id: ObjectId) -> tuple[ObjectId, Observed | None]:
         live = await self._view.api.read(resource, object_id)
@@ -270,7 +290,9 @@ class Siblings:
         """Commit that each target of this cluster should be at; an empty one when none is admitted yet."""
 
     def claims(self) -> tuple[dict[ObjectId, str], bool]:
-        """Objects that others want with the target's name, and whether all of them have said so at their newest commit."""
+        """Objects that others want with the target's name, and whether all of them have said so at their newest
+        commit.
+        """
         claimed: dict[ObjectId, str] = {}
         complete = True
         for name, commit in self._wanted_commits().items():
@@ -281,7 +303,9 @@ class Siblings:
         return claimed, complete
 
     async def settle(self, seconds: float) -> None:
-        """Wait until all have said what they want, but not for ever: one that cannot be rendered must not stop this one."""
+        """Wait until all have said what they want, but not for ever: one that cannot be rendered must not stop this
+        one.
+        """
         try:
             async with asyncio.timeout(seconds):
                 while not self.claims()[1]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gitsyncd.core.plan import DELETED_ON_CLUSTER
 from gitsyncd.model.errors import GitsyncdError, RenderError
 from gitsyncd.model.observed import Writer
 from gitsyncd.model.plan import DriftKind, Operation
@@ -103,7 +104,7 @@ class Journal:
         elif change.operation is Operation.PRUNE:
             if outcome.observed is None:
                 self._log.info("object pruned", target=self._target, object=str(change.id), reason=change.reason)
-        elif change.operation is Operation.REVERT or change.reason == "drift: deleted on the cluster":
+        elif change.operation is Operation.REVERT or change.reason == DELETED_ON_CLUSTER:
             self._reverted(outcome)
         else:
             self._log.info(
@@ -138,7 +139,7 @@ class Journal:
             "kind": change.drift,
             "fields": list(outcome.fields),
             "manager": blame.manager if blame is not None else None,
-            "writer": blame.writer if blame is not None else Writer.UNKNOWN,
+            "writer": (blame.writer if blame is not None else None) or Writer.UNKNOWN,
             "at": (at or self._clock.now()).isoformat().replace("+00:00", "Z"),
             "took_s": round(outcome.took_s, 4),
         }
@@ -238,8 +239,7 @@ def summary(errors: Sequence[GitsyncdError]) -> GitsyncdError:
     first = errors[0]
     if len(errors) == 1:
         return first
-    more = type(first)(f"{first.message} (and {len(errors) - 1} more)", subject=first.subject, hint=first.hint)
-    return more
+    return type(first)(f"{first.message} (and {len(errors) - 1} more)", subject=first.subject, hint=first.hint)
 
 
 def _foreign_hint(addition: Addition) -> str:

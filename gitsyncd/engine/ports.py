@@ -6,15 +6,12 @@ some seconds, since patience between turns is the engine's. All of them may be c
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
 # Named here too, because whoever uses a port needs them.
-from gitsyncd.model.answers import ApplyOptions as ApplyOptions  # noqa: PLC0414 - the redundant alias is the re-export
-from gitsyncd.model.answers import ClusterIdentity as ClusterIdentity  # noqa: PLC0414 - the redundant alias is the re-export
-from gitsyncd.model.answers import Listing as Listing  # noqa: PLC0414 - the redundant alias is the re-export
-from gitsyncd.model.answers import WatchEvent as WatchEvent  # noqa: PLC0414 - the redundant alias is the re-export
+from gitsyncd.model.answers import ApplyOptions, ClusterIdentity, Listing, WatchEvent
 from gitsyncd.model.ids import ObjectId, ObjectType, ResourceType
 from gitsyncd.model.inventory import Inventory
 from gitsyncd.model.manifest import Document
@@ -56,10 +53,14 @@ class Store(Protocol):
 
 
 class Mirror(Protocol):
-    """The local mirror of one repository: a bare object store that only ever grows, or is thrown away and cloned afresh."""
+    """The local mirror of one repository: a bare object store that only ever grows, or is thrown away and cloned
+    afresh.
+    """
 
     async def update(self, branches: Sequence[str]) -> Mapping[str, str | None]:
-        """Ask the remote once for these branches and fetch what is missing. Branch to commit; None for a branch that is gone.
+        """Ask the remote once for these branches and fetch what is missing.
+
+        Branch to commit; None for a branch that is gone.
 
         An empty repository answers None for every branch. Raises `SourceError`. A call that raises changes nothing.
         """
@@ -74,7 +75,10 @@ class Mirror(Protocol):
         """Identity of the files below `path`: equal ids, equal files. Raises `RevisionNotFound` for a missing path."""
 
     async def snapshot(self, commit: str, path: str) -> Snapshot:
-        """All regular files below `path`, read and verified. Raises `RevisionNotFound`, `SourceTooLarge`, `MirrorDamaged`, `ManifestInvalid`."""
+        """All regular files below `path`, read and verified.
+
+        Raises `RevisionNotFound`, `SourceTooLarge`, `MirrorDamaged`, `ManifestInvalid`.
+        """
 
 
 class Renderer(Protocol):
@@ -90,13 +94,26 @@ class ClusterApi(Protocol):
     async def identity(self) -> ClusterIdentity: ...
 
     async def discover(self) -> Mapping[ObjectType, ResourceType]:
-        """Every kind at every served version that can be got and listed; aggregated discovery. Kinds of a group whose API is down are absent."""
+        """Every kind at every served version that can be got and listed; aggregated discovery.
+
+        Kinds of a group whose API is down are absent.
+        """
 
     async def read(self, resource: ResourceType, object_id: ObjectId) -> Json | None:
         """None only when the server said 404."""
 
-    async def list(self, resource: ResourceType, *, selector: str = "", namespace: str = "") -> Listing:
-        """Whole or not at all: a page that fails fails the list."""
+    async def list(
+        self,
+        resource: ResourceType,
+        *,
+        selector: str = "",
+        namespace: str = "",
+        each: Callable[[Json], Any] | None = None,
+    ) -> Listing:
+        """Whole or not at all: a page that fails fails the list, and one that expired begins it again.
+
+        With `each`, items are what it returns for the objects, page by page, so that a whole list never lies in memory.
+        """
 
     async def list_metadata(self, resource: ResourceType, *, namespace: str = "") -> Listing:
         """As `list`, with `apiVersion`, `kind` and `metadata` only (PartialObjectMetadata), managedFields left out."""
@@ -104,7 +121,10 @@ class ClusterApi(Protocol):
     def watch(
         self, resource: ResourceType, *, selector: str, resource_version: str, namespace: str = ""
     ) -> AsyncIterator[WatchEvent]:
-        """Until the server ends it (returns). Raises `Expired` on 410, `ClusterUnreachable` when nothing was heard for 60 s."""
+        """Until the server ends it (returns).
+
+        Raises `Expired` on 410, `ClusterUnreachable` when nothing was heard for 60 s.
+        """
 
     async def apply(self, resource: ResourceType, object_id: ObjectId, body: bytes, options: ApplyOptions) -> Json:
         """Server-side apply with `fieldValidation=Strict`; the server's answer, whole."""
@@ -117,18 +137,28 @@ class ClusterApi(Protocol):
         resource_version: str,
         annotations: Mapping[str, None],
     ) -> Json:
-        """A merge patch of `metadata.managedFields` bound to `resource_version`, and of annotations to remove. Raises `Changed`."""
+        """A merge patch of `metadata.managedFields` bound to `resource_version`, and of annotations to remove.
+
+        Raises `Changed`.
+        """
 
     async def delete(
         self, resource: ResourceType, object_id: ObjectId, *, uid: str, resource_version: str = ""
     ) -> bool:
-        """Background propagation, bound to `uid`. True when the object is gone, False when finalizers still hold it. Raises `Changed` on another UID."""
+        """Background propagation, bound to `uid`.
+
+        True when the object is gone, False when finalizers still hold it. Raises `Changed` on another UID.
+        """
 
     async def load_inventories(self) -> Mapping[str, Inventory]:
-        """Every inventory of this agent, by target name (without cluster). Raises `StateError` for one that cannot be read."""
+        """Every inventory of this agent, by target name (without cluster).
+
+        Raises `StateError` for one that cannot be read.
+        """
 
     async def save_inventory(self, target: str, inventory: Inventory) -> Inventory:
-        """Write what differs from the last load or save, shard by shard with compare-and-swap; the inventory with its new serial.
+        """Write what differs from the last load or save, shard by shard with compare-and-swap; the inventory with its
+        new serial.
 
         Raises `Changed` when somebody else wrote, and then nothing more may be written before a fresh load.
         """

@@ -16,7 +16,7 @@ from gitsyncd.core.ignore import keep_live
 from gitsyncd.core.ownership import blame
 from gitsyncd.core.plan import removes
 from gitsyncd.core.redact import redact_value, redact_values
-from gitsyncd.engine.ports import ApplyOptions
+from gitsyncd.model.answers import ApplyOptions
 from gitsyncd.model.errors import GitsyncdError
 from gitsyncd.model.plan import Operation
 
@@ -48,7 +48,10 @@ class Preview:
         self._old: dict[str, Mapping[ObjectId, Json]] = {}
 
     async def show(self, revision: Revision, *, fields: bool) -> dict[str, Any]:
-        """The JSON of one target in `plan` (`fields` off) and `diff` (on). Raises `GitsyncdError` where no plan can be made."""
+        """The JSON of one target in `plan` (`fields` off) and `diff` (on).
+
+        Raises `GitsyncdError` where no plan can be made.
+        """
         facts, plan = await self._reconciler.look(revision)
         changes = await asyncio.gather(*(self._change(change, fields=fields) for change in _all(plan)))
         return {
@@ -95,7 +98,8 @@ class Preview:
         shown = redact_values(change.id.group, change.id.kind, changed)
         before = await self._last_applied(change)
         rows = [
-            self._row(change.id, live, path=c.path, keys=c.keys, git=c.after, cluster=c.before, before=before) for c in shown
+            self._row(change.id, live, path=c.path, keys=c.keys, git=c.after, cluster=c.before, before=before)
+            for c in shown
         ]
         return rows + self._added(change, live)
 
@@ -104,14 +108,29 @@ class Preview:
         if change.observed is None:
             return []
         return [
-            self._row(change.id, live, path=path, keys=keys, git=None, cluster=redact_value(change.id.group, change.id.kind, keys, value_at(live, keys)))
+            self._row(
+                change.id,
+                live,
+                path=path,
+                keys=keys,
+                git=None,
+                cluster=redact_value(change.id.group, change.id.kind, keys, value_at(live, keys)),
+            )
             for addition in change.observed.additions
             if removes(addition, self._target.policy)
             for path, keys in zip(addition.fields, addition.keys, strict=True)
         ]
 
     def _row(
-        self, object_id: ObjectId, live: Json, *, path: str, keys: FieldPath, git: Any, cluster: Any, before: Json | None = None
+        self,
+        object_id: ObjectId,
+        live: Json,
+        *,
+        path: str,
+        keys: FieldPath,
+        git: Any,
+        cluster: Any,
+        before: Json | None = None,
     ) -> dict[str, Any]:
         writer = blame(live, (path,), self._view.agent.field_manager, self._view.writers)
         last = redact_value(object_id.group, object_id.kind, keys, value_at(before, keys))

@@ -6,7 +6,7 @@ Belongs here: the order of the steps. Does not belong here: when a turn happens 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from gitsyncd.core.backoff import Fight, is_over, reverted
@@ -14,7 +14,7 @@ from gitsyncd.core.guard import guard
 from gitsyncd.core.health import worst
 from gitsyncd.core.ledger import Outcome, intend, settle
 from gitsyncd.core.plan import Scene, plan
-from gitsyncd.model.errors import Changed, GitsyncdError
+from gitsyncd.model.errors import Changed, Conflict, GitsyncdError
 from gitsyncd.model.inventory import EntryState
 from gitsyncd.model.plan import Change, Operation, Plan
 from gitsyncd.model.report import Health, HealthStatus
@@ -46,6 +46,8 @@ class TurnReport:
     """Changes carried out."""
     again: frozenset[ObjectId] = frozenset()
     """Objects that changed under our hands: to be looked at again at once."""
+    calmed: tuple[ObjectId, ...] = ()
+    """Objects in a fight whose drift was left alone."""
     superseded: bool = False
     partial: bool = False
     """Only some objects were looked at."""
@@ -53,7 +55,13 @@ class TurnReport:
     @property
     def in_sync(self) -> bool:
         """Whether the last look after the last write found no difference."""
-        return not self.failures and self.plan.refused is None and not self.superseded and not self.again
+        return (
+            not self.failures
+            and not self.calmed
+            and self.plan.refused is None
+            and not self.superseded
+            and not self.again
+        )
 
 
 class Reconciler:
@@ -119,15 +127,18 @@ class Reconciler:
         if self._scaled(todo):
             self._gatherer.autoscalers_stale = True
             facts, todo = await self.look(revision, scope)
+        known = facts.desired.manifests.keys() | facts.inventory.entries.keys()
+        news = self._view.take_news(known if scope is None else scope)
         if scope is None or any(not change.drift for change in todo.changes):
             self._journal.plan_made(todo)
         if todo.refused is not None:
             self._journal.plan_refused(todo)
         await self._record(intend(self._whole(), todo, commit=self._commit(revision, todo), cluster_uid=self._view.uid))
-        outcomes = await self._actuator.carry_out(todo, facts.desired, superseded)
+        outcomes = await self._actuator.carry_out(todo, facts.desired, superseded, news)
         self._note_fights(outcomes)
         self._note_gone(todo, facts)
-        await self._record(settle(self._whole(), todo, outcomes, commit=revision.commit))
+        settled = settle(self._whole(), todo, outcomes, commit=revision.commit)
+        await self._record(settled if settled.trusted else replace(settled, trusted=True))
         if any(change.operation is Operation.PRUNE for change in todo.changes):
             self.approved.discard(todo.digest)
         return self._report(revision, facts, todo, outcomes, scope=scope)
@@ -148,13 +159,18 @@ class Reconciler:
         return self._gatherer.inventory()
 
     def _commit(self, revision: Revision, todo: Plan) -> str:
-        """The commit to record ahead: only a turn that writes moves it, so that a commit which changes nothing here costs nothing."""
+        """The commit to record ahead: only a turn that writes moves it, so that a commit which changes nothing here
+        costs nothing.
+        """
         writes = any(change.operation is not Operation.BLOCK and not change.report_only for change in todo.changes)
         git_moved = any(change.drift is None or change.operation is Operation.UPDATE for change in todo.changes)
         return revision.commit if writes and git_moved else self._whole().commit
 
     async def _record(self, inventory: Inventory) -> None:
-        """Write the inventory when it differs from the one in the cluster. Raises `Changed` when somebody else wrote it."""
+        """Write the inventory when it differs from the one in the cluster.
+
+        Raises `Changed` when somebody else wrote it.
+        """
         if inventory is self._whole() or (not inventory.entries and not inventory.serial):
             return
         name = self._target.name
@@ -187,12 +203,23 @@ class Reconciler:
         return frozenset(object_id for object_id, fight in self._fights.items() if fight.fighting and now < fight.until)
 
     def next_fight_look(self) -> float | None:
-        """Monotonic seconds at which the drift of some object is looked at again, or a fight may be over; None without fights."""
+        """Monotonic seconds at which the drift of some object is looked at again, or a fight may be over; None
+        without fights.
+        """
         now = self._clock.monotonic()
         times = [
             fight.until if now < fight.until else fight.until + 61 for fight in self._fights.values() if fight.fighting
         ]
         return min(times, default=None)
+
+    def fight_with(self, object_id: ObjectId) -> GitsyncdError:
+        """What there is to say of an object whose drift is left alone for now."""
+        fight = self._fights.get(object_id, Fight())
+        return Conflict(
+            f"{fight.manager or 'another writer'} keeps changing it: {fight.total} reverts",
+            subject=str(object_id),
+            hint="Take the field out of Git, name it under `ignore_fields`, or stop the other writer.",
+        )
 
     def fighting(self) -> frozenset[ObjectId]:
         return frozenset(object_id for object_id, fight in self._fights.items() if fight.fighting)
@@ -210,7 +237,9 @@ class Reconciler:
                 self._journal.fight(change.id, after.manager, after.total, over=False)
 
     def _scaled(self, todo: Plan) -> bool:
-        """Whether a revert concerns a workload that somebody scaled by its own verb: an autoscaler may be new on the cluster."""
+        """Whether a revert concerns a workload that somebody scaled by its own verb: an autoscaler may be new on the
+        cluster.
+        """
         return not self._gatherer.autoscalers_stale and any(
             change.operation is Operation.REVERT and change.observed is not None and change.observed.scaled
             for change in todo.changes
@@ -235,6 +264,7 @@ class Reconciler:
         return TurnReport(
             revision=revision,
             plan=todo,
+            calmed=todo.calmed,
             failures=tuple(failures),
             again=again,
             partial=scope is not None,

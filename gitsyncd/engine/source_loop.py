@@ -54,8 +54,17 @@ class Track:
         return f"source-{self.source.name}-{self.source.branch.replace('%', '%25').replace('/', '%2F')}"
 
     def _remembered(self) -> str:
+        """The commit that was admitted last, before a restart; empty when that is not known."""
         stored = self._store.load(self._file)
-        return str(stored.get("admitted", "")) if stored.get("url") == self.source.repository.url else ""
+        if stored.get("url") != self.source.repository.url:
+            return ""
+        self._approved.update(str(commit) for commit in stored.get("approved", ()))
+        return str(stored.get("admitted", ""))
+
+    def _remember(self) -> None:
+        admitted = self.admitted.commit if self.admitted else ""
+        approved = sorted(self._approved & {self.head, admitted})
+        self._store.save(self._file, {"url": self.source.repository.url, "admitted": admitted, "approved": approved})
 
     async def arrived(self, head: str | None) -> None:
         """The remote answered. Raises nothing for a branch that is gone: the last admitted commit stays."""
@@ -106,6 +115,7 @@ class Track:
         if not self.held or self.head is None or len(commit) < 7 or not self.head.startswith(commit):
             return False
         self._approved.add(self.head)
+        self._remember()
         await self._admit()
         return True
 
@@ -124,6 +134,8 @@ class Track:
             return
         if not self.held:
             self._hold(str(admitted), floor)
+        self.admitted = None
+        await self._fall_back(floor)
         raise RevisionNotTrusted(
             f"{admitted} does not descend from {floor}, which was applied before",
             subject=f"source {self.source.name}",
@@ -146,8 +158,8 @@ class Track:
         previous = self.admitted
         self.held = ""
         revision = await self.mirror.revision(self.source.name, self.source.branch, decision.commit)
-        self._store.save(self._file, {"url": self.source.repository.url, "admitted": revision.commit})
         self.admitted = revision
+        self._remember()
         if previous is None or previous.commit != revision.commit:
             self._log.info(
                 "source updated",

@@ -19,7 +19,10 @@ _CALM_S = 600.0
 
 
 async def supervise(name: str, work: Callable[[], Awaitable[None]], *, clock: Clock, log: Log) -> None:
-    """Run `work` until it returns. What it foresees it handles itself; anything that escapes is a bug: said, and begun again after a wait."""
+    """Run `work` until it returns.
+
+    What it foresees it handles itself; anything that escapes is a bug: said, and begun again after a wait.
+    """
     failures = 0
     while True:
         begun = clock.monotonic()
@@ -28,7 +31,9 @@ async def supervise(name: str, work: Callable[[], Awaitable[None]], *, clock: Cl
         except Exception as error:  # noqa: BLE001 - the last line of defence: one loop's bug must not stop the others
             failures = 1 if clock.monotonic() - begun > _CALM_S else failures + 1
             delay = next_delay(failures, base=_BASE, cap=_CAP, jitter=clock.jitter())
-            log.error("internal error", loop=name, error=describe_bug(error), retry_s=round(delay.total_seconds(), 1))
+            log.error(  # noqa: TRY400 - a traceback may quote values; the place is named
+                "internal error", loop=name, error=describe_bug(error), retry_s=round(delay.total_seconds(), 1)
+            )
             await asyncio.sleep(delay.total_seconds())
         else:
             return

@@ -15,6 +15,7 @@ from gitsyncd.engine.journal import summary
 from gitsyncd.engine.supervise import describe_bug
 from gitsyncd.engine.trigger import Bell, Wake
 from gitsyncd.model.errors import (
+    Changed,
     ClusterError,
     GitsyncdError,
     Remedy,
@@ -128,7 +129,14 @@ class TargetLoop:
             self._full_due = self._clock.monotonic() + self.target.interval.total_seconds()
             return  # its first answer, good or bad, rings
         fights = self.reconciler.fighting()
-        full = wake.everything or not wake.ids or self.revision is None or self.revision.commit != revision.commit
+        wanted = self.view.claims[self.target.name].ids
+        full = (
+            wake.everything
+            or not wake.ids
+            or self.revision is None
+            or self.revision.commit != revision.commit
+            or not wake.ids <= wanted  # an object that is to go, or that nobody recorded
+        )
         due = self._clock.monotonic() >= self._full_due
         scope = None if full and (due or wake.everything or not fights) else wake.ids | fights
         try:
@@ -147,6 +155,7 @@ class TargetLoop:
     async def _turn(self, revision: Revision, scope: frozenset[ObjectId] | None) -> None:
         begun = self._clock.monotonic()
         deadline = begun + self.target.timeout.total_seconds()
+        served = self.view.resources
         if scope is None:
             self._enter(TargetState.SYNCING)
             await self.track.require(self._gatherer.inventory().commit)
@@ -164,15 +173,17 @@ class TargetLoop:
         self._digest(report, revision, self._clock.monotonic() - begun)
         if report.again:
             await self._soon(report.again)
-        elif report.superseded:
-            self.bell.ring()
+        elif report.superseded or self.view.resources is not served:
+            self.bell.ring()  # kinds that this turn defined are to be watched from now on
 
     def _digest(self, report: TurnReport, revision: Revision, took_s: float) -> None:
         """From the report of a turn to the state of the target."""
         failures: dict[ObjectId | None, GitsyncdError] = dict(report.failures)
         if report.partial:
             looked_at = {change.id for change in report.plan.changes}
-            kept = {key: error for key, error in self.problems.items() if key is not None and key not in looked_at}
+            kept: dict[ObjectId | None, GitsyncdError] = {
+                key: error for key, error in self.problems.items() if key is not None and key not in looked_at
+            }
             self.problems = {**kept, **failures}
         else:
             self.problems = failures
@@ -181,7 +192,11 @@ class TargetLoop:
         moved = self.revision is None or self.revision.commit != revision.commit
         if not report.partial:
             self.revision = revision
-        if self.problems:
+        fights: dict[ObjectId | None, GitsyncdError] = {
+            object_id: self.reconciler.fight_with(object_id) for object_id in report.calmed
+        }
+        self.problems.update(fights)
+        if failures:
             self._retry_later(revision, list(self.problems.values()), partial=report.partial)
             return
         self._failures = 0
@@ -198,9 +213,11 @@ class TargetLoop:
             if self.track.held
             else TargetState.IN_SYNC
         )
-        if not report.partial or self.state is TargetState.FAILED:
+        if fights:
+            state = TargetState.FAILED
+        if not report.partial or self.state is TargetState.FAILED or fights:
             self._enter(state)
-        if self.refused is None:
+        if state is not TargetState.REFUSED and state is not TargetState.FAILED:
             self._journal.in_sync(
                 revision,
                 report.objects if not report.partial else self._objects,
@@ -250,7 +267,8 @@ class TargetLoop:
             self._full_due = self._clock.monotonic() + self.target.interval.total_seconds()
             return
         self._failures += 1
-        delay = self._delay([error])
+        # Somebody else wrote the inventory: it was read afresh, and the turn is begun again at once.
+        delay = 1.0 if isinstance(error, Changed) and self._failures == 1 else self._delay([error])
         self._full_due = self._clock.monotonic() + delay
         self._enter(TargetState.FAILED)
         self._journal.target_failed(str(revision), 1, error, delay)
@@ -338,7 +356,10 @@ class TargetLoop:
             await self.turn_over.wait()
 
     async def until_healthy(self, is_done: Callable[[], bool]) -> bool:
-        """Until every object is current, one has failed for good, or the target's wait is over. Whether all are current."""
+        """Until every object is current, one has failed for good, or the target's wait is over.
+
+        Whether all are current.
+        """
         news = asyncio.Event()
         self.view.news.add(news)
         try:

@@ -1,7 +1,7 @@
 """Lists and watches of one cluster: which feeds run, and how each goes on after whatever happens to it.
 
 Only kinds that some target wants or has recorded are watched, selected by our own label. A kind that may not be listed
-over the whole cluster is listed in the namespaces that matter. Does not belong here: what an event means (`cluster_view`).
+over the whole cluster is listed in the namespaces that matter. What an event means is not said here: `cluster_view`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ class Watches:
         self._stale: set[Feed] = set()
 
     async def see(self, target: str, needs: Mapping[ObjectType, Collection[str]]) -> dict[ObjectType, ClusterError]:
-        """Make sure that these kinds (and the namespaces in which they matter) are in view; the kinds that may not be seen.
+        """Make sure that these kinds (and the namespaces in which they matter) are in view; the kinds that may not be
+        seen.
 
         Raises `ClusterError` when the cluster does not answer.
         """
@@ -100,7 +101,12 @@ class Watches:
 
     async def _list(self, feed: Feed) -> str:
         resource = self._view.resources[feed.type]
-        listing = await self._view.api.list(resource, selector=self._view.selector, namespace=feed.namespace)
+        listing = await self._view.api.list(
+            resource,
+            selector=self._view.selector,
+            namespace=feed.namespace,
+            each=lambda item: self._view.met(feed, item),
+        )
         self._view.listed(feed, listing.items)
         self._stale.discard(feed)
         return listing.resource_version
@@ -124,8 +130,9 @@ class Watches:
             except Expired:
                 version = ""
             except KindUnknown:
+                if await self._gone(feed):
+                    return
                 version = ""
-                await self._pause(1)
             except ClusterError as error:
                 failures += 1
                 self._view.down(error)
@@ -142,6 +149,18 @@ class Watches:
             return version
         self._view.up()
         return ""
+
+    async def _gone(self, feed: Feed) -> bool:
+        """A kind that is no longer served: its feed ends, and its objects are asked for by name before they are
+        believed gone.
+        """
+        await self._pause(1)
+        await self._view.rediscover()
+        if feed.type in self._view.resources:
+            return False
+        self._running.pop(feed, None)
+        self._view.listed(feed, ())
+        return True
 
     async def _pause(self, failures: int) -> None:
         delay = next_delay(failures, base=_BASE, cap=_CAP, jitter=self._clock.jitter())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +18,7 @@ class ClusterIdentity:
 class Listing:
     """Objects of one kind, decoded, and the resourceVersion from which a watch sees everything after them."""
 
-    items: tuple[Mapping[str, Any], ...]
+    items: tuple[Any, ...]
     resource_version: str
 
 

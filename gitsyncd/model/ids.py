@@ -30,7 +30,7 @@ class ObjectId:
         if len(parts) not in {2, 3} or not all(parts):
             raise ValueError(f"{text!r} is not Kind.group/namespace/name")
         kind, _, group = parts[0].partition(".")
-        return cls(group=group, kind=kind, namespace=parts[1] if len(parts) == 3 else "", name=parts[-1])  # noqa: PLR2004 - the two lengths checked above
+        return cls(group=group, kind=kind, namespace=parts[1] if len(parts) == 3 else "", name=parts[-1])
 
 
 def group_of(api_version: str) -> str:

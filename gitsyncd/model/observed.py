@@ -32,7 +32,10 @@ class Mark:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Addition:
-    """Fields that one other manager added and Git does not name. Scope: that manager's own entry, never a subresource."""
+    """Fields that one other manager added and Git does not name.
+
+    Scope: that manager's own entry, never a subresource.
+    """
 
     manager: str
     writer: Writer

@@ -73,12 +73,15 @@ class Plan:
     changes: tuple[Change, ...]
     keep: int
     digest: str
-    """Names what an approval is about: target, commit and the exact deletes, or all changes where nothing is deleted."""
+    """Names what an approval is about: target, commit and the exact deletes, or all changes where nothing is deleted.
+    """
     refused: Refusal | None = None
     """Set when a guard took the deletes out of `changes`; they stand in `withheld`."""
     withheld: tuple[Change, ...] = ()
     recorded: Mapping[ObjectId, Entry] = field(default_factory=dict)
     """Entries to be recorded though nothing is written to their object: a delete by somebody else that is under way."""
+    calmed: tuple[ObjectId, ...] = ()
+    """Objects in a fight: they have drifted, and are left alone for now."""
     foreign: tuple[tuple[ObjectId, Addition], ...] = ()
     """Fields added by others that policy leaves alone and that a person should hear about once."""
 

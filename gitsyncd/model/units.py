@@ -26,7 +26,7 @@ def parse_duration(text: str) -> timedelta:
 def format_duration(duration: timedelta) -> str:
     """`1h30m`, `90s` is written `1m30s`; parts of a second only below one minute."""
     seconds = duration.total_seconds()
-    if seconds < 60:  # noqa: PLR2004 - a minute
+    if seconds < 60:
         return f"{seconds:.3f}".rstrip("0").rstrip(".") + "s"
     hours, rest = divmod(round(seconds), 3600)
     minutes, left = divmod(rest, 60)

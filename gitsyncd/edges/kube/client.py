@@ -115,6 +115,7 @@ class Wire:
         self.tls = access.tls()
         self.retired = False
         self.in_flight = 0
+        self.streams: set[aiohttp.ClientResponse] = set()
         headers = {"User-Agent": f"gitsyncd/{__version__} ({agent})", "Accept-Encoding": _encodings(access.server)}
         if access.authorization:
             headers["Authorization"] = access.authorization
@@ -133,6 +134,9 @@ class Wire:
     async def retire(self) -> None:
         """End the watches now, the requests when the last one is answered."""
         self.retired = True
+        for stream in self.streams:
+            # Closing the connection alone would leave the reader waiting for the other side's farewell.
+            stream.content.set_exception(aiohttp.ClientConnectionError("the credentials were renewed"))
         await self.watches.close()
         await self.close_if_done()
 
@@ -223,9 +227,11 @@ class Client:
         except _NETWORK_ERRORS as error:
             self.sent[call.verb, "error"] += 1
             raise breakdown(error, cluster=self.cluster, server=wire.access.shown) from error
+        wire.streams.add(response)
         try:
             yield wire, response
         finally:
+            wire.streams.discard(response)
             # Not `release`: what is left of a stream is endless.
             response.close()
 

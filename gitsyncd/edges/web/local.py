@@ -28,19 +28,16 @@ _MAX_PATH = 107  # bytes of a unix socket's name, on Linux
 
 @asynccontextmanager
 async def serve(path: Path, calls: Mapping[str, Call]) -> AsyncIterator[None]:
-    """Answer calls for as long as the context lasts. Raises `LocalError` when the socket cannot be made, or is in use."""
+    """Answer calls for as long as the context lasts.
+
+    Raises `LocalError` when the socket cannot be made, or is in use.
+    """
     if len(os.fsencode(path)) > _MAX_PATH:
         raise LocalError(
             f"{path} is too long for a unix socket", hint=f"Set `agent.socket` to a path of at most {_MAX_PATH} bytes."
         )
     try:
-        path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
-        if await asyncio.to_thread(_answers, path):
-            raise LocalError(
-                f"a daemon already listens on {path}",
-                hint="Stop the other daemon, or give this one its own `agent.socket` and `agent.state_dir`.",
-            )
-        path.unlink(missing_ok=True)
+        await asyncio.to_thread(_make_room, path)
         mask = os.umask(0o117)
         try:
             server = await asyncio.start_unix_server(lambda r, w: _converse(r, w, calls), str(path), limit=MAX_LINE)
@@ -51,17 +48,20 @@ async def serve(path: Path, calls: Mapping[str, Call]) -> AsyncIterator[None]:
             f"cannot listen on {path}: {error.strerror or error}",
             hint="Set `agent.socket` to a path in a folder that the agent's user may write.",
         ) from error
-    made = path.stat().st_ino
+    made = _inode(path)
     try:
         yield
     finally:
         server.close()
-        if path.exists() and path.stat().st_ino == made:
-            path.unlink(missing_ok=True)
+        if _inode(path) == made:
+            os.unlink(path)  # noqa: PTH108 - one system call at the very end
 
 
 def ask(path: Path, call: str, **arguments: Any) -> Any:
-    """Call a running daemon and wait for its answer. Raises `UsageError` for what the daemon refuses, `NoDaemon` when none is there."""
+    """Call a running daemon and wait for its answer.
+
+    Raises `UsageError` for what the daemon refuses, `NoDaemon` when none is there.
+    """
     with socket.socket(socket.AF_UNIX) as connection:
         try:
             connection.connect(str(path))
@@ -90,6 +90,24 @@ class NoDaemon(LocalError):
             else "Start one with `gitsyncd run` or `systemctl start gitsyncd`."
         )
         super().__init__(f"{path}: {why}", hint=fix)
+
+
+def _make_room(path: Path) -> None:
+    """Remove what a daemon that was killed left behind. Raises `LocalError` when one is alive."""
+    path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+    if _answers(path):
+        raise LocalError(
+            f"a daemon already listens on {path}",
+            hint="Stop the other daemon, or give this one its own `agent.socket` and `agent.state_dir`.",
+        )
+    path.unlink(missing_ok=True)
+
+
+def _inode(path: Path) -> int | None:
+    try:
+        return os.stat(path).st_ino  # noqa: PTH116 - one system call at start and end
+    except OSError:
+        return None
 
 
 def _answers(path: Path) -> bool:

@@ -58,10 +58,6 @@ class Reader:
                 found.append(_declared(item, line))
         return tuple(found)
 
-    def values(self, text: bytes) -> Iterator[tuple[Any, int]]:
-        """What the documents of a file mean, whatever they are about, each with its line. Raises `YamlError`."""
-        return self._values(text)
-
     def _values(self, text: bytes) -> Iterator[tuple[Any, int]]:
         text = _utf8(text)
         if text.lstrip()[:1] == b"{" and (documents := _json_documents(text)) is not None:
@@ -94,6 +90,9 @@ def _utf8(text: bytes) -> bytes:
 
 def _chunks(text: bytes) -> Iterator[tuple[bytes, int]]:
     """The texts between separators, with the line at which each begins. Empty ones are left out."""
+    if not text.startswith(b"---") and b"\n---" not in text:
+        yield text, 1  # most files
+        return
     start, line = 0, 1
     for separator in _SEPARATOR.finditer(text):
         chunk = text[start : separator.start()]
