@@ -107,6 +107,24 @@ async def test_a_child_that_writes_no_files_cannot_write_one(tmp_path: Path) -> 
     assert b"File too large" in result.stderr_tail
 
 
+async def test_a_child_that_forbids_itself_new_descriptors_can_open_neither_file_nor_socket() -> None:
+    code = """
+import socket
+from gitsyncd.edges.child.launch import forbid_new_descriptors
+forbid_new_descriptors()
+for attempt in (lambda: open('/proc/self/stat'), socket.socket):
+    try:
+        attempt()
+        print('opened')
+    except OSError as error:
+        print(error.errno)
+"""
+
+    result = await run(code)
+
+    assert result.stdout == b"24\n24\n"
+
+
 async def test_a_child_that_does_not_end_is_killed_with_all_its_children_at_the_deadline() -> None:
     code = """
 import os, subprocess, sys, time
