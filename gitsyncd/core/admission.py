@@ -21,7 +21,10 @@ class Admission:
 def admit(
     *, head: str, admitted: str, descends: bool, on_rewind: OnRewind = OnRewind.HOLD, approved: Collection[str] = ()
 ) -> Admission:
-    """`admitted` is empty when no commit was ever admitted; `descends` says whether `admitted` is reachable from `head`."""
-    if not admitted or descends or on_rewind is OnRewind.FOLLOW or head in approved:
+    """Whether `head` may follow `admitted`, which is empty when no commit was ever admitted.
+
+    `descends` says whether `admitted` is reachable from `head`; `approved` are heads that a person let through.
+    """
+    if head == admitted or not admitted or descends or on_rewind is OnRewind.FOLLOW or head in approved:
         return Admission(commit=head)
     return Admission(commit=admitted, held=REWOUND)

@@ -1,18 +1,21 @@
-"""How long to wait: between failed turns, between looks at a remote that does not answer, and between reverts of a fight."""
+"""How long to wait: between failed turns, between looks at a remote that is silent, between reverts of a fight."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 
-MAX_EXPONENT = 30
+_MAX_EXPONENT = 30
+"""Far beyond every cap, and far from what a float or a timedelta cannot hold."""
 
 
 def next_delay(failures: int, *, base: timedelta, cap: timedelta, jitter: float = 0.0) -> timedelta:
-    """`base` after the first failure, doubled by each further one up to `cap`; `jitter` in [0, 1) adds up to a tenth."""
-    grown = base * 2 ** min(max(failures - 1, 0), MAX_EXPONENT) if base else base
-    return min(grown, max(cap, base)) * (1 + 0.1 * jitter)
+    """`base` after the first failure, doubled by each further one up to `cap`, and never below `base`.
+
+    `jitter` in [0, 1) adds up to a tenth, so that what failed together does not come back together.
+    """
+    grown = base.total_seconds() * 2 ** min(max(failures - 1, 0), _MAX_EXPONENT)
+    return timedelta(seconds=min(grown, max(cap, base).total_seconds()) * (1 + 0.1 * jitter))
 
 
 FIGHT_REVERTS = 5
@@ -42,11 +45,14 @@ class Fight:
 
 
 def reverted(fight: Fight, now: float, manager: str | None) -> Fight:
-    """After one more revert: more than five in a minute are a fight, and then each waits three times as long as the last."""
+    """After one more revert.
+
+    More than five in a minute are a fight, and then each waits three times as long as the last, up to five minutes.
+    """
     recent = (*(at for at in fight.reverts if now - at < FIGHT_WINDOW_S), now)
     if not fight.fighting and len(recent) <= FIGHT_REVERTS:
         return Fight(reverts=recent, manager=manager, total=len(recent))
-    delay = min(FIGHT_BASE_S * FIGHT_FACTOR**fight.level, FIGHT_CAP_S)
+    delay = min(FIGHT_BASE_S * FIGHT_FACTOR ** min(fight.level, _MAX_EXPONENT), FIGHT_CAP_S)
     return Fight(
         reverts=recent,
         level=fight.level + 1,
@@ -59,14 +65,3 @@ def reverted(fight: Fight, now: float, manager: str | None) -> Fight:
 def is_over(fight: Fight, now: float) -> bool:
     """A fight is over when nobody wrote for a minute after the wait had ended."""
     return fight.fighting and now > fight.until + FIGHT_WINDOW_S
-
-
-@dataclass(slots=True)
-class Fights:
-    """All objects of one target that were reverted lately. The one mutable thing here; its owner is the target's worker."""
-
-    by_object: dict[object, Fight] = field(default_factory=dict)
-
-    def calm(self, now: float) -> Mapping[object, float]:
-        """Objects whose drift waits, and until when."""
-        return {key: fight.until for key, fight in self.by_object.items() if fight.fighting and now < fight.until}

@@ -15,7 +15,7 @@ from gitsyncd.core.fields import entries, fields_of, is_ours
 
 
 def keep_live(body: bytes, live: Mapping[str, Any], pointers: Collection[str], manager: str) -> bytes:
-    """`body` with each JSON pointer (RFC 6901) left out or set to the live value. `manager` is our own field manager."""
+    """`body` with each JSON pointer (RFC 6901) left out or set to the live value. `manager` is our field manager."""
     document = orjson.loads(body)
     for pointer in pointers:
         steps = [step.replace("~1", "/").replace("~0", "~") for step in pointer.split("/")[1:]]

@@ -18,7 +18,8 @@ from gitsyncd.model.inventory import Entry, EntryState, Inventory
 from gitsyncd.model.observed import Blame, Observed
 from gitsyncd.model.plan import Change, Operation, Plan
 
-_WRITES_AHEAD = frozenset({Operation.CREATE, Operation.ADOPT, Operation.RECREATE})
+_NEVER_APPLIED = frozenset({Operation.PRUNE, Operation.RELEASE, Operation.BLOCK})
+_GIVES_NEW_UID = frozenset({Operation.CREATE, Operation.ADOPT, Operation.RECREATE})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,38 +43,30 @@ def intend(inventory: Inventory, plan: Plan, *, commit: str, cluster_uid: str) -
     """The inventory to be written before the first write of this plan. The same object when nothing has to be."""
     entries = dict(inventory.entries)
     for change in plan.changes:
-        if change.operation not in _WRITES_AHEAD or change.report_only or change.manifest is None:
+        if change.operation in _NEVER_APPLIED or change.report_only or change.manifest is None:
             continue
         known = entries.get(change.id)
         if known is None:
             entries[change.id] = _pending(change)
-        elif known.uid and (change.observed is None or change.observed.uid != known.uid):
-            # The object that we recorded is gone. Whatever this turn creates has another UID, and must be found by
-            # its marks after a crash.
+        elif _may_get_new_uid(change, known):
             entries[change.id] = replace(known, state=EntryState.PENDING, uid="")
-    for change in plan.changes:
-        if (
-            change.manifest is not None
-            and change.manifest.controls.recreate
-            and change.id in entries
-            and not change.report_only
-        ):
-            # It may be deleted and created again on the way, under a UID that nobody knows yet.
-            entries[change.id] = replace(entries[change.id], state=EntryState.PENDING, uid="")
     if entries == inventory.entries and inventory.commit == commit and inventory.cluster_uid == cluster_uid:
         return inventory
     return replace(inventory, entries=entries, commit=commit, cluster_uid=cluster_uid)
 
 
 def settle(inventory: Inventory, plan: Plan, outcomes: Iterable[Outcome], *, commit: str) -> Inventory:
-    """The inventory after the outcomes are known. The same object when it already says so."""
+    """The inventory after the outcomes are known. The same object when it already says so.
+
+    An inventory that was rebuilt from marks is trusted from here on: one turn has gone by without a delete.
+    """
     entries = dict(inventory.entries)
     entries.update(plan.recorded)
     for outcome in outcomes:
         _settle_one(entries, outcome, commit)
-    if entries == inventory.entries:
+    if entries == inventory.entries and inventory.trusted:
         return inventory
-    return replace(inventory, entries=entries)
+    return replace(inventory, entries=entries, trusted=True)
 
 
 def rebuilt(target: str, marked: Mapping[ObjectId, tuple[str, Observed]], *, cluster_uid: str) -> Inventory:
@@ -87,6 +80,17 @@ def rebuilt(target: str, marked: Mapping[ObjectId, tuple[str, Observed]], *, clu
         for object_id, (version, observed) in marked.items()
     }
     return Inventory(target=target, entries=entries, cluster_uid=cluster_uid, trusted=False)
+
+
+def _may_get_new_uid(change: Change, known: Entry) -> bool:
+    """Whether this change may leave an object that is not the recorded one, to be found by its marks after a crash."""
+    if change.manifest is not None and change.manifest.controls.recreate:
+        return True
+    return (
+        change.operation in _GIVES_NEW_UID
+        and bool(known.uid)
+        and (change.observed is None or change.observed.uid != known.uid)
+    )
 
 
 def _pending(change: Change) -> Entry:

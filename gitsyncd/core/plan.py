@@ -57,10 +57,14 @@ class Scene:
     """What other targets of this agent want on this cluster, and their names."""
     claims_complete: bool = True
     """False while some other target of this cluster could not say what it wants: then nothing is pruned."""
+    unseen: Collection[ObjectId] = frozenset()
+    """Objects of this target that could not be looked at. Nothing is decided about them, nor over their heads."""
     calm: Collection[ObjectId] = frozenset()
     """Objects in a fight whose drift is left alone for now."""
     scope: Collection[ObjectId] | None = None
     """Look at these only. None means everything, and only then is anything pruned."""
+    final: bool = False
+    """No further turn of this target follows: what another target wants is left to it now, taken over or not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,11 +144,13 @@ def plan(scene: Scene) -> Plan:
             changes.append(change)
         elif manifest is not None and observed is not None:
             keep += 1
-        if manifest is None and entry is not None and observed is not None and observed.deleting and change is None:
-            recorded[object_id] = replace(entry, state=EntryState.DELETING)
+        noted = _noted(case, scene.commit) if change is None else None
+        if noted is not None:
+            recorded[object_id] = noted
         # While some of our fields are somebody else's, they look like additions of his; that is drift and said as such.
         if case.owner is Owner.US and manifest and entry and observed and observed.entry_hash == entry.entry_hash:
-            foreign += [(object_id, addition) for addition in observed.additions if _told(addition, scene.policy)]
+            foreign += [(object_id, addition) for addition in _to_tell(manifest, observed, scene.policy)]
+    changes = _spare_twins(changes, wanted, scene)
     changes.sort(key=_position)
     ordered = tuple(changes)
     return Plan(
@@ -167,26 +173,27 @@ def digest(target: str, commit: str, changes: Iterable[Change]) -> str:
     """
     listed = tuple(changes)
     prunes = [change for change in listed if change.operation is Operation.PRUNE]
-    lines = [target, commit] + sorted(
+    named = sorted(
         f"{change.operation} {change.id} {change.observed.uid if change.observed and prunes else ''}"
         f" {change.manifest.digest if change.manifest else ''}"
         for change in prunes or listed
     )
-    return hashlib.blake2b("\n".join(lines).encode(), digest_size=16).hexdigest()
+    return hashlib.blake2b("\n".join([target, commit, *named]).encode(), digest_size=16).hexdigest()
 
 
 def owner(observed: Observed, entry: Entry | None, target: str, agent: str) -> tuple[Owner, str]:
     """Whose live object this is, and the other owner's name where it is somebody else's.
 
     A mark that names another object is a copy and proves nothing. Without any mark an object is still ours when it is
-    the very one that we recorded: somebody took the label off, which is drift and not a change of owner.
+    the very one that we recorded: somebody took the label off, which is drift and not a change of owner. That is enough
+    for restoring it and never for deleting it: see `_why_kept`.
     """
     mark = observed.mark
     if mark is not None and mark.describes_itself:
         if mark.agent != agent:
             return Owner.OTHER, f"agent {mark.agent}"
         return (Owner.US, "") if mark.target == target else (Owner.OTHER, f"target {mark.target}")
-    if entry is not None and entry.uid == observed.uid and observed.entry_hash:
+    if entry is not None and entry.uid == observed.uid:
         return Owner.US, ""
     return Owner.NOBODY, ""
 
@@ -265,10 +272,12 @@ def _create(case: Case, scene: Scene) -> Change | None:
     elsewhere = scene.claims.get(case.id)
     if elsewhere and case.entry is None:
         return _change(case, scene, Operation.BLOCK, f"wanted by target {elsewhere}, too")
-    gone = case.entry is not None and case.entry.state is not EntryState.PENDING
-    if not gone:
+    if case.entry is None or case.entry.state is EntryState.PENDING:
         return _change(case, scene, Operation.CREATE, "new in revision")
-    if case.manifest.digest != case.entry.digest if case.entry else False:
+    if case.entry.state is EntryState.DELETING:
+        # We deleted it ourselves, before Git wanted it again: no drift, and nothing that policy could only report.
+        return _change(case, scene, Operation.CREATE, "new in revision, after its deletion")
+    if case.manifest.digest != case.entry.digest:
         return _change(
             case, scene, Operation.CREATE, "changed in revision and deleted on the cluster", DriftKind.DELETED
         )
@@ -282,24 +291,25 @@ def _compare(case: Case, scene: Scene) -> Change | None:
     assert manifest is not None and observed is not None
     if _left_alone(manifest) or observed.reconcile_disabled:
         return None
-    if manifest.controls.apply is Apply.IF_NOT_PRESENT and entry is not None and entry.state is EntryState.LIVE:
+    if manifest.controls.apply is Apply.IF_NOT_PRESENT:
         return None
     if observed.deleting:
         return _change(case, scene, Operation.BLOCK, "being deleted on the cluster: created again when it is gone")
     if entry is None or entry.state is EntryState.PENDING:
         return _change(case, scene, Operation.UPDATE, "not confirmed by an earlier turn")
-    if entry.uid != observed.uid:
-        return _change(case, scene, Operation.UPDATE, "deleted and created again on the cluster", DriftKind.CHANGED)
     moved = drift(entry, observed, scene.policy, merge=manifest.controls.apply is Apply.MERGE)
-    if moved is None and observed.mark is None:
-        moved = DriftKind.CHANGED
+    words = _DRIFT_WORDS[moved] if moved else ""
+    if entry.uid != observed.uid:
+        moved, words = DriftKind.CHANGED, "deleted and created again on the cluster"
+    elif moved is None and observed.mark is None:
+        moved, words = DriftKind.CHANGED, "our label removed on the cluster"
     if manifest.digest != entry.digest or entry.state is EntryState.DELETING:
         reason = "changed in revision" if moved is None else "changed in revision and on the cluster"
         return _change(case, scene, Operation.UPDATE, reason, moved)
     if moved is None:
         return None
     report = scene.policy.drift is DriftAction.REPORT
-    return _change(case, scene, Operation.REVERT, f"drift: {_DRIFT_WORDS[moved]}", moved, report=report)
+    return _change(case, scene, Operation.REVERT, f"drift: {words}", moved, report=report)
 
 
 _DRIFT_WORDS = {
@@ -317,7 +327,7 @@ def _adopt(case: Case, scene: Scene) -> Change | None:
         return None
     if case.observed.deleting:
         return _change(case, scene, Operation.BLOCK, "being deleted on the cluster: created again when it is gone")
-    if scene.policy.adopt is Adopt.NEVER and case.entry is None:
+    if scene.policy.adopt is Adopt.NEVER and not _recorded(case.observed.uid, scene):
         return _change(case, scene, Operation.BLOCK, "exists already, and `adopt: never` leaves it to whoever made it")
     return _change(case, scene, Operation.ADOPT, "exists already")
 
@@ -326,8 +336,10 @@ def _contested(case: Case, scene: Scene) -> Change | None:
     """Marked by somebody else. A target of our own that no longer wants it hands it over; nobody else does."""
     manifest, observed = case.manifest, case.observed
     assert manifest is not None and observed is not None
-    if _left_alone(manifest):
+    if _left_alone(manifest) or manifest.controls.apply is Apply.IF_NOT_PRESENT or observed.reconcile_disabled:
         return None
+    if observed.deleting:
+        return _change(case, scene, Operation.BLOCK, "being deleted on the cluster: created again when it is gone")
     mark = observed.mark
     ours = mark is not None and mark.agent == scene.agent
     if ours and mark is not None and scene.claims_complete and scene.claims.get(case.id) != mark.target:
@@ -342,6 +354,10 @@ def _prune(case: Case, scene: Scene) -> Change | None:
     assert entry is not None and observed is not None
     if scene.scope is not None:
         return None
+    if case.id in scene.claims and not scene.final:
+        # Handed over. It stays on record until the other target has put its mark on it: released before, it would
+        # belong to nobody if Git changed its mind in between.
+        return None
     kept = _why_kept(case, scene)
     if kept:
         return _change(case, scene, Operation.RELEASE, kept)
@@ -355,11 +371,13 @@ def _prune(case: Case, scene: Scene) -> Change | None:
 
 
 def _why_kept(case: Case, scene: Scene) -> str:
-    """The reason for which a live object that Git no longer names is forgotten and not deleted; empty when there is none."""
+    """Why a live object that Git no longer names is forgotten and not deleted; empty when it may be deleted."""
     entry, observed, object_id = case.entry, case.observed, case.id
     assert entry is not None and observed is not None
     if object_id in scene.claims:
         return f"handed over to target {scene.claims[object_id]}"
+    if observed.mark is None or not observed.mark.describes_itself:
+        return "ownership changed on the cluster"
     if entry.uid and entry.uid != observed.uid:
         return "another object of that name took its place on the cluster"
     if observed.controlled:
@@ -380,20 +398,61 @@ def _protected(object_id: ObjectId, scene: Scene) -> bool:
 
 
 def _still_wanted_in(namespace: str, scene: Scene) -> bool:
-    own = (manifest_id.namespace for manifest_id in scene.desired.manifests)
-    others = (claimed.namespace for claimed in scene.claims)
-    return namespace in own or namespace in others
+    everything = (scene.desired.manifests, scene.desired.unknown, scene.unseen, scene.claims)
+    return any(object_id.namespace == namespace for ids in everything for object_id in ids)
+
+
+def _recorded(uid: str, scene: Scene) -> bool:
+    """Whether we recorded this very object, be it under the name of another group that serves it, too."""
+    return any(entry.uid == uid for entry in scene.inventory.entries.values())
+
+
+def _spare_twins(changes: list[Change], wanted: Collection[ObjectId], scene: Scene) -> list[Change]:
+    """Two groups may serve one object: what Git wants under one name is not deleted under the other."""
+    if not any(change.operation is Operation.PRUNE for change in changes):
+        return changes
+    uids = {scene.observed[object_id].uid for object_id in wanted if object_id in scene.observed}
+    return [
+        replace(change, operation=Operation.RELEASE, reason="wanted under another group that serves the same object")
+        if change.operation is Operation.PRUNE and change.observed is not None and change.observed.uid in uids
+        else change
+        for change in changes
+    ]
+
+
+def _noted(case: Case, commit: str) -> Entry | None:
+    """What has to be recorded of an object to which nothing is written; None nearly always."""
+    manifest, entry, observed = case.manifest, case.entry, case.observed
+    if observed is None:
+        return None
+    if manifest is None:
+        return replace(entry, state=EntryState.DELETING) if entry is not None and observed.deleting else None
+    unconfirmed = entry is None or entry.state is EntryState.PENDING
+    once = manifest.controls.apply is Apply.IF_NOT_PRESENT and manifest.controls.reconcile
+    if not (once and unconfirmed and case.owner is Owner.US):
+        return None
+    # Made by a turn that did not live to record it. It is left alone all the same.
+    return Entry(
+        api_version=manifest.api_version,
+        state=EntryState.LIVE,
+        uid=observed.uid,
+        digest=manifest.digest,
+        entry_hash=observed.entry_hash,
+        projection_hash=observed.projection_hash,
+        commit=commit,
+        path=manifest.origin.file,
+        prune=manifest.controls.prune,
+    )
 
 
 def _release_foreign(case: Case, scene: Scene) -> Change | None:
-    if scene.scope is not None:
-        return None
+    mark = case.observed.mark if case.observed else None
+    if mark is not None and mark.describes_itself and mark.agent == scene.agent:
+        return _change(case, scene, Operation.RELEASE, f"handed over to target {mark.target}")
     return _change(case, scene, Operation.RELEASE, "ownership changed on the cluster")
 
 
 def _release_gone(case: Case, scene: Scene) -> Change | None:
-    if scene.scope is not None:
-        return None
     deleting = case.entry is not None and case.entry.state is EntryState.DELETING
     return _change(case, scene, Operation.RELEASE, "deleted at last" if deleting else "gone already")
 
@@ -415,11 +474,16 @@ def removes(addition: Addition, policy: Policy) -> bool:
     return policy.foreign_fields is ForeignFields.REVERT_ALL and addition.writer is not Writer.CONTROLLER
 
 
-def _told(addition: Addition, policy: Policy) -> bool:
-    """Whether a person should hear of added fields that stay."""
-    if policy.foreign_fields is ForeignFields.IGNORE or addition.writer is Writer.CONTROLLER:
-        return False
-    return not removes(addition, policy)
+def _to_tell(manifest: Manifest, observed: Observed, policy: Policy) -> list[Addition]:
+    """Fields that others added, that stay, and that a person should hear of."""
+    theirs = manifest.controls.apply in {Apply.MERGE, Apply.IF_NOT_PRESENT} or _left_alone(manifest)
+    if theirs or observed.reconcile_disabled or policy.foreign_fields is ForeignFields.IGNORE:
+        return []
+    return [
+        addition
+        for addition in observed.additions
+        if addition.writer is not Writer.CONTROLLER and not removes(addition, policy)
+    ]
 
 
 _US, _NOBODY, _OTHER = frozenset({Owner.US}), frozenset({Owner.NOBODY}), frozenset({Owner.OTHER})
