@@ -302,6 +302,7 @@ class Control:
             policy=replace(target.policy, prune=replace(target.policy.prune, enabled=True)),
             agent_namespace=view.agent.cluster_namespace,
             claims={i: other for other, claims in view.claims.items() if other != target.name for i in claims.ids},
+            final=True,
         )
         todo = plan(scene)
         actuator = Actuator(target, view, Journal(target.id, log=self._log, clock=self._clock), clock=self._clock)

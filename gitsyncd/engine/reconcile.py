@@ -106,6 +106,7 @@ class Reconciler:
             agent_namespace=self._view.agent.cluster_namespace,
             claims=facts.claims,
             claims_complete=facts.claims_complete,
+            unseen=facts.unseen.keys(),
             calm=self._calm(),
             scope=scope,
         )
