@@ -361,6 +361,19 @@ async def test_caps_of_a_snapshot_name_what_is_above_them(server: GitServer, tmp
                 await mirror.snapshot(commit, path)
 
 
+async def test_a_folder_that_is_a_huge_list_is_refused_before_it_is_read(server: GitServer, tmp_path: Path) -> None:
+    commit = server.create("fleet").commit(
+        {f"huge/{number}.txt": "x" for number in range(100)} | {"web/a.yaml": "a: 1"}
+    )
+    async with opened(tmp_path / "mirror", server.url("fleet"), caps=Caps(tree_bytes=1000)) as mirror:
+        await mirror.update(["main"])
+
+        assert len((await mirror.snapshot(commit, "web")).files) == 1
+        for look in (mirror.snapshot(commit, "huge"), mirror.tree_id(commit, "huge/1.txt")):
+            with pytest.raises(SourceTooLarge, match="the folder huge"):
+                await look
+
+
 async def test_many_fetches_leave_few_packs_and_git_finds_no_fault_with_them(server: GitServer, tmp_path: Path) -> None:
     repo = server.create("fleet")
     repo.commit({f"{number}.yaml": f"a: {number}\n" * 50 for number in range(20)})
@@ -443,8 +456,9 @@ async def test_files_of_the_mirror_are_for_its_owner_alone(server: GitServer, tm
     async with opened(tmp_path / "mirror", server.url("fleet")) as mirror:
         await mirror.update(["main"])
 
-    folders = [path for path in (tmp_path / "mirror", *(tmp_path / "mirror").rglob("*")) if path.is_dir()]
-    assert {stat.S_IMODE(path.stat().st_mode) for path in folders} == {0o700}
+    paths = [tmp_path / "mirror", tmp_path / "mirror.lock", *(tmp_path / "mirror").rglob("*")]
+    modes = {(path.is_dir(), stat.S_IMODE(path.stat().st_mode)) for path in paths}
+    assert modes == {(True, 0o700), (False, 0o600)}
 
 
 async def test_a_work_tree_and_a_linked_work_tree_are_read_like_a_bare_repository(tmp_path: Path) -> None:

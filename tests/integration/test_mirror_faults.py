@@ -469,6 +469,7 @@ async def test_one_branch_that_is_too_large_does_not_keep_the_others_from_being_
         (Caps(pack_bytes=2000), "more than 2 KiB for one fetch"),
         (Caps(objects=2), "2 are allowed"),
         (Caps(object_bytes=1000), "1000 bytes are allowed"),
+        (Caps(commit_bytes=100), "100 bytes are allowed"),
         (Caps(inflated_bytes=10_000), "9.8 KiB of objects"),
     ],
 )

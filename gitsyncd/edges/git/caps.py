@@ -21,6 +21,10 @@ class Caps:
     """Of all objects of one fetch together."""
     fetch_memory_bytes: int = 512 * MIB
     """Of the child that indexes a pack, on top of the files that it maps."""
+    commit_bytes: int = MIB
+    """Of one commit with its message."""
+    tree_bytes: int = 4 * MIB
+    """Of one folder that is read: some 50,000 entries."""
     packs: int = 20
     """More than this many are joined into one, so that descriptors do not run out."""
     manifest_bytes: int = 4 * MIB

@@ -32,6 +32,11 @@ _REF = re.compile(r"([0-9a-f]{40}) refs/heads/(\S+)")
 _LOCK_POLL_SECONDS = 0.02
 
 
+def private(path: str, flags: int) -> int:
+    """An `opener` for files of the mirror: for its owner alone, and never through a link."""
+    return os.open(path, flags | os.O_NOFOLLOW, 0o600)
+
+
 def local_error(what: str, error: OSError) -> LocalError:
     """An operating system's refusal, in words."""
     reason = error.strerror or type(error).__name__
@@ -79,7 +84,8 @@ class MirrorDirectory:
             self.incoming.mkdir(mode=0o700, exist_ok=True)
             for name, text in (("HEAD", _HEAD), ("config", _CONFIG)):
                 if not (self.root / name).exists():
-                    (self.root / name).write_text(text, encoding="ascii")
+                    with open(self.root / name, "w", encoding="ascii", opener=private) as file:
+                        file.write(text)
             (self.root / "refs").mkdir(mode=0o700, exist_ok=True)
             self._sweep()
         except OSError as error:
@@ -149,7 +155,7 @@ class MirrorDirectory:
         text = "# pack-refs with: sorted \n" + "".join(f"{commit} {ref}\n" for ref, commit in lines)
         temporary = self.root / "packed-refs.tmp"
         try:
-            with temporary.open("w", encoding="utf-8") as file:
+            with open(temporary, "w", encoding="utf-8", opener=private) as file:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())

@@ -7,6 +7,7 @@ writes in the mirror's `incoming` folder alone. Its answer is `{"checksum": …}
 from __future__ import annotations
 
 import json
+import os
 import resource
 import sys
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,7 @@ from gitsyncd.edges.git.ingest import Refusal, ingest, join
 def main(args: Sequence[str]) -> None:
     """Started by `gitsyncd.edges.child`, without arguments."""
     assert not args
+    os.umask(0o077)
     request = json.loads(sys.stdin.buffer.read())
     try:
         answer: Mapping[str, Any] = {"checksum": _run(request)}

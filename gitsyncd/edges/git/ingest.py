@@ -31,6 +31,7 @@ from gitsyncd.edges.git.format import (
     TREE,
     delta_sizes,
     entry_head,
+    object_digest,
     parse_commit,
 )
 
@@ -56,7 +57,7 @@ def ingest(pack: Path, index: Path, mirror_packs: Iterable[Path], caps: Caps) ->
     with pack.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as contents:
         checksum = _check_frame(contents, caps)
         _check_entries(contents, caps)
-    indexer = _index(pack)
+    indexer = _index(pack, caps)
     _check_closed(indexer, mirror_packs)
     with index.open("wb") as target:
         write_pack_index_v2(target, sorted(indexer.entries), checksum)
@@ -175,6 +176,7 @@ class _Indexer(PackIndexer):
         super().__init__(*args, **keywords)
         self.entries: list[tuple[bytes, int, int]] = []
         self.referenced: set[bytes] = set()
+        self.commit_bytes = 0
 
     def _result(self, unpacked: UnpackedObject) -> Any:
         entry = super()._result(unpacked)
@@ -189,22 +191,26 @@ class _Indexer(PackIndexer):
                 bytes.fromhex(name.decode()) for _, mode, name in parse_tree(content, 20) if mode != GITLINK
             )
         elif kind == COMMIT:
+            if len(content) > self.commit_bytes:
+                # Commits are read in the daemon, many of them at once.
+                name = object_digest(COMMIT, content)
+                allowed = in_words(self.commit_bytes)
+                raise Refusal("large", f"commit {name} has {in_words(len(content))}, and {allowed} are allowed")
             commit = parse_commit(content)
             self.referenced.update(bytes.fromhex(name) for name in (commit.tree, *commit.parents))
         elif content.startswith(b"object ") and len(content) > 47:
             self.referenced.add(bytes.fromhex(content[7:47].decode()))
 
 
-def _index(pack: Path) -> _Indexer:
+def _index(pack: Path, caps: Caps) -> _Indexer:
     try:
         with PackData(str(pack), SHA1) as data:
-            indexer = _Indexer.for_pack_data(data)
+            indexer: _Indexer = _Indexer.for_pack_data(data)  # type: ignore[assignment]
+            indexer.commit_bytes = caps.commit_bytes
             for _ in indexer:
                 pass
-            return indexer  # type: ignore[return-value]
-    except MemoryError:
-        raise
-    except OSError:
+            return indexer
+    except (MemoryError, OSError, Refusal):
         raise
     except Exception as error:
         # The format's reader meets hostile bytes with any kind of exception.

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import json
 import re
+import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -21,7 +22,7 @@ from typing import TypeVar
 from gitsyncd.edges.child.process import ChildResult, Ending, Limits, python_module, run_child
 from gitsyncd.edges.git import history, local, tree
 from gitsyncd.edges.git.caps import Caps
-from gitsyncd.edges.git.directory import MirrorDirectory, local_error
+from gitsyncd.edges.git.directory import MirrorDirectory, local_error, private
 from gitsyncd.edges.git.format import COMMIT
 from gitsyncd.edges.git.remote import HttpRemote, redacted
 from gitsyncd.edges.git.store import IndexChecks, ObjectMissing, ObjectStore
@@ -40,6 +41,8 @@ _T = TypeVar("_T")
 
 _HAVES = 64
 _WRITE_BYTES = 1 << 20
+_LARGEST_FILE = 1 << 50
+"""A join writes as much as there is; a pack has a cap of its own."""
 _FETCH_ADDRESS_SPACE = 1 << 40
 """Mapped files count as well, so the child sets its own limit once it knows their sizes."""
 _POISON_FIRST = timedelta(minutes=1)
@@ -142,7 +145,7 @@ class GitMirror:
 
         Raises `RevisionNotFound` for a missing path, `MirrorDamaged`.
         """
-        return (await self._read(lambda store: tree.locate(store, commit, path))).id
+        return (await self._read(lambda store: tree.locate(store, self._caps, commit, path))).id
 
     async def snapshot(self, commit: str, path: str) -> Snapshot:
         """The manifest files below `path` (`*.yaml`, `*.yml`, `*.json`, `Kustomization`), read and verified, by path.
@@ -273,7 +276,8 @@ class GitMirror:
 
     async def _fetch(self, wants: Sequence[str], haves: Sequence[str], source: Path | None) -> None:
         """One pack: download, ingest in a child, admit."""
-        pack = self._directory.incoming / "fetched.pack"
+        # A name of its own: a thread of a cancelled update may still be writing to the one before.
+        pack = self._directory.incoming / f"{secrets.token_hex(4)}.pack"
         request = {"task": "fetch", "source": str(source) if source else "", "wants": list(wants)}
         try:
             if source is None:
@@ -288,7 +292,7 @@ class GitMirror:
 
         def append(data: bytes) -> None:
             try:
-                with pack.open("ab") as file:
+                with open(pack, "ab", opener=private) as file:
                     file.write(data)
             except OSError as error:
                 raise local_error(f"what {self._shown} sent cannot be written to {pack.parent}", error) from error
@@ -307,9 +311,11 @@ class GitMirror:
         names = self._directory.pack_names()
         if len(names) <= self._caps.packs:
             return
-        joined = self._directory.incoming / "joined.pack"
+        joined = self._directory.incoming / f"{secrets.token_hex(4)}.pack"
         try:
             await self._in_child({"task": "join", "source": "", "wants": []}, joined, names)
+        except (SourceTooLarge, LocalError):
+            return  # what was fetched is there; too many packs cost speed alone, and the next fetch tries again
         finally:
             self._directory.clear_incoming()
         await asyncio.to_thread(self._directory.retire, names)
@@ -324,7 +330,7 @@ class GitMirror:
             limits=Limits(
                 memory_bytes=_FETCH_ADDRESS_SPACE,
                 cpu_seconds=max(1, round(self._timeout.total_seconds())),
-                file_bytes=max(self._caps.pack_bytes * 4, 1 << 32),
+                file_bytes=_LARGEST_FILE,
                 open_files=4096,
             ),
             deadline=self._timeout,

@@ -57,12 +57,14 @@ def normal_path(path: str) -> tuple[str, ...]:
     return parts
 
 
-def locate(store: ObjectStore, commit: str, path: str) -> Entry:
-    """What `path` is in `commit`: a folder, or one file. Raises `RevisionNotFound`."""
+def locate(store: ObjectStore, caps: Caps, commit: str, path: str) -> Entry:
+    """What `path` is in `commit`: a folder, or one file. Raises `RevisionNotFound`, `SourceTooLarge`."""
     parts = normal_path(path)
     entry = Entry("", 0o040000, read_commit(store, commit).tree)
     for position, part in enumerate(parts):
-        entries = {child.name: child for child in read_tree(store, entry.id, "/".join(parts[:position]))}
+        entries = {
+            child.name: child for child in read_tree(store, entry.id, "/".join(parts[:position]), caps.tree_bytes)
+        }
         if part not in entries:
             raise _no_path(path, commit)
         entry = entries[part]
@@ -81,8 +83,13 @@ def _no_path(path: str, commit: str) -> RevisionNotFound:
     )
 
 
-def read_tree(store: ObjectStore, tree: str, path: str) -> list[Entry]:
-    """The entries of one tree object, unchecked. `path` is for messages."""
+def read_tree(store: ObjectStore, tree: str, path: str, max_bytes: int) -> list[Entry]:
+    """The entries of one tree object, unchecked. `path` is for messages. Raises `SourceTooLarge`, `ManifestInvalid`."""
+    if (size := store.size(tree)) > max_bytes:
+        raise SourceTooLarge(
+            f"the folder {path or '/'} is a list of {in_words(size)}, and {in_words(max_bytes)} are allowed",
+            hint="Divide it into folders.",
+        )
     content = store.get(tree, TREE)
     entries = []
     try:
@@ -145,7 +152,7 @@ class _Walk:
     def _folder(self, tree: str, path: str, depth: int) -> Iterator[tuple[str, str]]:
         if depth > self._caps.depth:
             raise SourceTooLarge(f"{path} is more than {self._caps.depth} folders deep")
-        entries = read_tree(self._store, tree, path)
+        entries = read_tree(self._store, tree, path, self._caps.tree_bytes)
         self._entries += len(entries)
         if self._entries > self._caps.files:
             raise SourceTooLarge(
@@ -216,7 +223,9 @@ class _Walk:
         for part in below:
             if not entry.is_tree:
                 return None
-            found = [child for child in read_tree(self._store, entry.id, path) if child.name == part]
+            found = [
+                child for child in read_tree(self._store, entry.id, path, self._caps.tree_bytes) if child.name == part
+            ]
             if not found:
                 return None
             entry = found[0]
@@ -249,7 +258,7 @@ def snapshot(store: ObjectStore, caps: Caps, commit: str, path: str) -> Snapshot
     `SourceTooLarge`, `MirrorDamaged`.
     """
     base = "/".join(normal_path(path))
-    entry = locate(store, commit, path)
+    entry = locate(store, caps, commit, path)
     names = [(base, entry.id)] if entry.is_file else sorted(_Walk(store, caps, entry.id, base).files())
     files, total = [], 0
     for name, blob in names:
