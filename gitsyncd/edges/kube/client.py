@@ -232,7 +232,10 @@ class Client:
             yield wire, response
         finally:
             wire.streams.discard(response)
-            # Not `release`: what is left of a stream is endless.
+            # Not `release`: what is left of a stream is endless. And not `close` alone: it waits up to 30 s for the
+            # farewell of a server that may be the very reason for this end.
+            if response.connection is not None and response.connection.transport is not None:
+                response.connection.transport.abort()
             response.close()
 
     async def _open(self, wire: Wire, call: Call) -> aiohttp.ClientResponse:
