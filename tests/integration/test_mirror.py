@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -449,6 +450,19 @@ async def test_tls_with_a_private_ca_and_a_password_that_changes(tmp_path: Path)
         await mirror.close()
 
     assert heads == {"main": second}
+
+
+@pytest.mark.parametrize("protocol", [0, 2])
+async def test_requests_name_the_program_and_the_agent(tmp_path: Path, protocol: Literal[0, 2]) -> None:
+    with GitServer(tmp_path / "srv", protocol=protocol) as server:
+        commit = server.create("fleet").commit({"a.yaml": "a: 1"})
+        agent = "gitsyncd/1.0 (edge-eu)"
+        mirror = GitMirror(tmp_path / "mirror", Repository(url=server.url("fleet")), MINUTE, agent=agent)
+        heads = await mirror.update(["main"])
+        await mirror.close()
+
+    assert heads == {"main": commit}
+    assert {request.headers["User-Agent"] for request in server.requests} == {"git/2.0 gitsyncd/1.0 (edge-eu)"}
 
 
 async def test_files_of_the_mirror_are_for_its_owner_alone(server: GitServer, tmp_path: Path) -> None:

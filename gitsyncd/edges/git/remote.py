@@ -74,6 +74,8 @@ class HttpRemote:
         self.shown = redacted(repository.url)
         self._repository = repository
         self._agent = agent
+        # In Git's own protocol a capability is one word.
+        self._product = agent.split(" ")[0]
         self._caps = caps
         self._base = self.shown.rstrip("/")
         self._session: aiohttp.ClientSession | None = None
@@ -114,7 +116,9 @@ class HttpRemote:
         assert spoken is not None, "heads are asked for first"
         if "is-shallow" in spoken.capabilities:
             raise self._shallow()
-        body = fetch_request(wants, haves, version=spoken.version, capabilities=spoken.capabilities, agent=self._agent)
+        body = fetch_request(
+            wants, haves, version=spoken.version, capabilities=spoken.capabilities, agent=self._product
+        )
         answer, packets, received = PackAnswer(spoken.version), PacketReader(), 0
         async with self._ask("POST", "/git-upload-pack", body, "result") as chunks:
             async for chunk in chunks:
@@ -158,7 +162,7 @@ class HttpRemote:
 
     async def _ls_refs(self, branches: Sequence[str], advertisement: Advertisement) -> dict[str, str]:
         listing = HeadList(branches)
-        body = ls_refs_request(branches, advertisement.capabilities, self._agent)
+        body = ls_refs_request(branches, advertisement.capabilities, self._product)
         async with self._ask("POST", "/git-upload-pack", body, "result") as chunks:
             await self._consume(chunks, PacketReader(), listing)
         return listing.heads
@@ -245,7 +249,7 @@ class HttpRemote:
                 auto_decompress=False,
                 trust_env=False,
                 # Some servers serve Git only to what calls itself git.
-                headers={"User-Agent": f"git/2.0 ({self._agent})"},
+                headers={"User-Agent": f"git/2.0 {self._agent}"},
             )
         return self._session
 
