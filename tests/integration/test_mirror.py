@@ -1,7 +1,7 @@
 """The mirror against a real Git server and real local repositories: what is fetched, what is read."""
 
 # These tests prepare and look at files and processes between their awaits, while nothing else runs.
-# ruff: noqa: ASYNC109, ASYNC221
+# ruff: noqa: ASYNC109, ASYNC221, ASYNC240
 
 from __future__ import annotations
 
@@ -540,3 +540,32 @@ async def test_two_mirrors_in_one_directory_take_turns(server: GitServer, tmp_pa
 
         assert heads == [{"main": first}, {"side": second}] * 2
         assert await one.tree_id(second, "") == await other.tree_id(second, "")
+
+
+async def test_reading_goes_on_while_another_owner_fetches_and_joins_packs(server: GitServer, tmp_path: Path) -> None:
+    repo = server.create("fleet")
+    first = repo.commit({f"{number}.yaml": f"a: {number}" for number in range(30)})
+    url = server.url("fleet")
+    async with (
+        opened(tmp_path / "mirror", url) as reader,
+        opened(tmp_path / "mirror", url, caps=Caps(packs=1)) as writer,
+    ):
+        await reader.update(["main"])
+
+        async def read_on() -> int:
+            rounds = 0
+            while not done.is_set():
+                assert len((await reader.snapshot(first, "")).files) == 30
+                rounds += 1
+            return rounds
+
+        done = asyncio.Event()
+        reading = asyncio.create_task(read_on())
+        for number in range(8):
+            commit = repo.commit({"new.yaml": f"a: {number}"})
+            assert await writer.update(["main"]) == {"main": commit}
+        done.set()
+
+        assert await reading > 8
+        assert len(list((tmp_path / "mirror/objects/pack").glob("*.pack"))) == 1
+        assert not list(tmp_path.glob("mirror.damaged-*"))

@@ -75,7 +75,7 @@ class HttpRemote:
         self._repository = repository
         self._agent = agent
         # In Git's own protocol a capability is one word.
-        self._product = agent.split(" ")[0]
+        self._product = agent.split(" ", maxsplit=1)[0]
         self._caps = caps
         self._base = self.shown.rstrip("/")
         self._session: aiohttp.ClientSession | None = None

@@ -15,13 +15,15 @@ from typing import Self
 
 from dulwich.object_format import SHA1
 from dulwich.objects import ObjectID
-from dulwich.pack import Pack
+from dulwich.pack import Pack, PackFileDisappeared
 
 from gitsyncd.edges.git.directory import MirrorDirectory
 from gitsyncd.edges.git.format import NAMES, declared_size, object_digest
 from gitsyncd.model.errors import LocalError, MirrorDamaged
 
 _DELTA_CACHE_BYTES = 4 << 20
+_ATTEMPTS = 5
+"""At packs that change while they are listed and opened."""
 
 IndexChecks = MutableSet[tuple[str, int, int, int]]
 """Index files whose checksum was right: name, inode, size, time of change."""
@@ -46,21 +48,32 @@ class ObjectStore:
             raise
 
     def _open(self) -> None:
-        for attempt in (1, 2, 3):
+        for attempt in range(_ATTEMPTS):
             try:
                 for name in self._directory.pack_names():
                     self._packs.append(_OpenPack(self._directory.packs / name))
                 break
-            except FileNotFoundError as error:
-                # Packs may be joined by another process between listing and opening.
+            except (FileNotFoundError, PackFileDisappeared) as error:
+                # Another process may join packs between listing and opening: then others are there now.
                 self.close()
-                if attempt == 3 or not self._directory.packs.exists():
+                if attempt == _ATTEMPTS - 1 or not self._directory.packs.exists():
                     raise self._damaged("it is missing, or parts of it are") from error
             except OSError as error:
                 raise LocalError(f"the mirror {self._directory.root} cannot be read: {error.strerror}") from error
             except Exception as error:
                 raise self._damaged(f"a pack cannot be opened ({type(error).__name__})") from error
         self.check_indexes()
+
+    def _reopen(self) -> bool:
+        """Whether the packs are others now. A folder that changes while it is listed may show neither old nor new ones."""
+        try:
+            if self._directory.pack_names() == [pack.name for pack in self._packs]:
+                return False
+        except FileNotFoundError:
+            return False
+        self.close()
+        self._open()
+        return True
 
     def check_indexes(self, *, again: bool = False) -> None:
         """Raises `MirrorDamaged` if an index is not what was written. Looks once, and `again` only if asked."""
@@ -95,13 +108,16 @@ class ObjectStore:
 
     def _locate(self, object_id: str) -> tuple[_OpenPack, int] | None:
         key = ObjectID(object_id.encode())
-        for pack in self._packs:
-            try:
-                return pack, pack.pack.index.object_offset(key)
-            except KeyError:
-                continue
-            except Exception as error:
-                raise self._damaged(f"the index of {pack.name} cannot be read ({type(error).__name__})") from error
+        for _ in range(_ATTEMPTS):
+            for pack in self._packs:
+                try:
+                    return pack, pack.pack.index.object_offset(key)
+                except KeyError:
+                    continue
+                except Exception as error:
+                    raise self._damaged(f"the index of {pack.name} cannot be read ({type(error).__name__})") from error
+            if not self._reopen():
+                break
         return None
 
     def find(self, object_id: str) -> tuple[int, bytes]:
