@@ -65,7 +65,7 @@ class ObjectStore:
         self.check_indexes()
 
     def _reopen(self) -> bool:
-        """Whether the packs are others now. A folder that changes while it is listed may show neither old nor new ones."""
+        """Whether the packs are others now. A folder that changes while it is listed may show neither old nor new."""
         try:
             if self._directory.pack_names() == [pack.name for pack in self._packs]:
                 return False
