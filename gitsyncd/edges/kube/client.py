@@ -158,17 +158,20 @@ class Client:
         self._limiter = Limiter(parallel)
         self._wire: Wire | None = None
         self._looked_at = 0.0
+        self._read_at = float("-inf")
+        self._unusable: ConfigError | None = None
         self._renewing = asyncio.Lock()
 
     async def send(self, call: Call) -> bytes:
         """The body of a 2xx answer."""
+        begin = asyncio.get_running_loop().time()
         try:
             return await self._once(call)
         except Transient as first:
             return await self._again(call, first)
         except ClusterDenied as denied:
             # Read the credentials once more, whatever the clock says: they may just have been replaced.
-            if not denied.expired or not await self._renew():
+            if not denied.expired or not await self._renew(begin):
                 raise
             return await self._once_more(call)
 
@@ -284,29 +287,37 @@ class Client:
             return self._wire
         self._looked_at = now
         if self._wire is None or self._source.changed():
-            await self._renew()
+            await self._renew(now)
         assert self._wire is not None
         return self._wire
 
-    async def _renew(self) -> bool:
-        """Read the credentials; whether they are others than before. A half-written file is not adopted."""
+    async def _renew(self, since: float) -> bool:
+        """Read the credentials; whether they are others than before. A half-written file is not adopted.
+
+        Whoever waited while they were read for somebody else takes that reading: it must have ended after `since`.
+        """
         before = self._wire
         async with self._renewing:
             if self._wire is not before:
-                return True  # somebody else just did
-            try:
-                access = await self._source.load()
-                wire = Wire(access, agent=self._agent) if before is None or access != before.access else before
-            except ConfigError:
-                if before is None:
-                    raise
-                return False
-            if wire is before:
-                return False
-            self._wire = wire
-        if before is not None:
+                return True
+            if self._read_at < since:
+                self._unusable = await self._read(before)
+                self._read_at = asyncio.get_running_loop().time()
+            if self._wire is None and self._unusable is not None:
+                raise self._unusable
+            renewed = self._wire is not before
+        if renewed and before is not None:
             await before.retire()
-        return True
+        return renewed
+
+    async def _read(self, before: Wire | None) -> ConfigError | None:
+        try:
+            access = await self._source.load()
+            if before is None or access != before.access:
+                self._wire = Wire(access, agent=self._agent)
+        except ConfigError as error:
+            return error
+        return None
 
     async def close(self) -> None:
         """End all connections, watches included."""

@@ -1,14 +1,17 @@
 """One watch: a stream of hints that objects of a kind have moved, and how its silence is told from its death.
 
-While nothing changes a server sends a bookmark per watch and minute (seen on 1.37: 60 to 62 s apart), and nothing shall
-be requested while nothing changes. So three things are looked at, and none of them is a request:
+While nothing changes a server sends a bookmark per watch and minute (seen on 1.37: 60 to 62 s apart), but the first one
+only when its version has moved past the one that the watch began at, which may take long for a quiet kind where etcd
+does not report progress. And nothing shall be requested while nothing changes. So three things are looked at, and none
+of them is a request:
 
 * the kernel probes every idle connection (`client`): a peer or a path that is gone shows within 30 s;
 * when no watch of the cluster has said anything for 40 s, one TLS handshake asks whether the server's process still
   lives (`Client.probe`). A frozen server or a path that swallows packets still acknowledges in the kernel, but cannot
   answer this: noticed within 50 s. Watches share that `Pulse`, so it is at most one handshake a minute per cluster;
-* a watch that said nothing for 75 s has missed its bookmark. Since the server lives, this stream alone is stuck (a load
-  balancer that lost it): it ends, and the caller opens it again where it stood.
+* a watch that has had a bookmark and then says nothing for 75 s has missed the next. Since the server lives, this
+  stream alone is stuck (in a proxy that lost it): it ends, and the caller opens it again where it stood. Without a
+  bookmark so far that happens after ten minutes.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
@@ -33,7 +37,10 @@ CLUSTER_SILENCE_S = 40.0
 """Of all watches together, before the server's process is asked for a sign of life."""
 
 WATCH_SILENCE_S = 75.0
-"""Of one watch: a bookmark a minute, and some lateness."""
+"""Of one watch that has had a bookmark: they come every minute, and may be late."""
+
+UNPROVEN_SILENCE_S = 600.0
+"""Of one watch that has had none."""
 
 LIFETIME_S = (1800.0, 3600.0)
 """What is asked for: the servers' own default, at random in between so that watches opened together end one by one.
@@ -43,6 +50,13 @@ MAX_EVENT_BYTES = 64 * 2**20
 
 _PREFIXES = {kind: f'{{"type":"{kind}","object":'.encode() for kind in ("ADDED", "MODIFIED", "DELETED")}
 """How API servers write an event, so that the object can be cut out without writing it anew."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Patience:
+    """How long one watch may say nothing."""
+
+    limit_s: float = UNPROVEN_SILENCE_S
 
 
 class Pulse:
@@ -110,17 +124,20 @@ async def watch(
     } | ({"labelSelector": selector} if selector else {})
     path = collection_path(resource, namespace if resource.namespaced else "")
     call = Call(method="GET", verb="watch", path=f"{path}?{urlencode(query)}", secret=is_secret(resource))
+    patience = Patience()
     async with client.stream(call) as (wire, response):
         try:
-            async for line in _lines(response, pulse):
+            async for line in _lines(response, pulse, patience):
                 if event := parse_event(line, client.cluster, secret=call.secret):
+                    if event.kind == "BOOKMARK":
+                        patience.limit_s = pulse.watch_silence_s
                     yield event
         except (aiohttp.ClientError, OSError) as error:
             if not wire.retired:
                 raise _lost(error, client, wire) from error
 
 
-async def _lines(response: aiohttp.ClientResponse, pulse: Pulse) -> AsyncIterator[bytes]:
+async def _lines(response: aiohttp.ClientResponse, pulse: Pulse, patience: Patience) -> AsyncIterator[bytes]:
     """Whole lines. Ends with the stream, or when this stream alone has been silent for too long."""
     loop = asyncio.get_running_loop()
     content = response.content
@@ -130,11 +147,11 @@ async def _lines(response: aiohttp.ClientResponse, pulse: Pulse) -> AsyncIterato
     while True:
         now = loop.time()
         try:
-            async with asyncio.timeout(max(0.0, min(heard_at + pulse.watch_silence_s - now, pulse.due_in(now)))):
+            async with asyncio.timeout(max(0.0, min(heard_at + patience.limit_s - now, pulse.due_in(now)))):
                 chunk = await content.readany()
         except TimeoutError:
             await pulse.check()
-            if loop.time() - heard_at >= pulse.watch_silence_s:
+            if loop.time() - heard_at >= patience.limit_s:
                 return
             continue
         if not chunk:

@@ -6,8 +6,7 @@ import asyncio
 import asyncio.sslproto
 import gzip
 import json
-import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
@@ -16,7 +15,7 @@ from aiohttp import web
 
 from gitsyncd.edges.kube import client as client_module
 from gitsyncd.edges.kube.client import Call, Client, Limiter
-from gitsyncd.edges.kube.connect import AccessSource
+from gitsyncd.edges.kube.connect import Access, AccessSource
 from gitsyncd.edges.kube.discover import discover
 from gitsyncd.edges.kube.objects import list_all, read
 from gitsyncd.model.errors import (
@@ -31,42 +30,11 @@ from gitsyncd.model.errors import (
 from gitsyncd.model.ids import ObjectId, ObjectType, ResourceType
 from gitsyncd.model.target import Cluster, Server
 from tests.gitserver.certificates import Authority
+from tests.unit.edges.kube_server import Answer, Scripted
 
 GET = Call(method="GET", verb="get", path="/api/v1/namespaces/a")
 POST = Call(method="POST", verb="create", path="/api/v1/namespaces", body=b"{}", idempotent=False)
 CONFIG_MAPS = ResourceType(type=ObjectType(api_version="v1", kind="ConfigMap"), plural="configmaps", namespaced=True)
-
-Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-class Scripted:
-    """An HTTPS server on loopback that gives the next answer of its script, the last one for ever."""
-
-    def __init__(self, certificate: tuple[Path, Path]) -> None:
-        self.script: list[Answer] = []
-        self.seen: list[web.Request] = []
-        self.connections: set[object] = set()
-        self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._tls.load_cert_chain(*certificate)
-        self._runner: web.ServerRunner | None = None
-        self.port = 0
-
-    async def start(self) -> None:
-        self._runner = web.ServerRunner(web.Server(self._handle), shutdown_timeout=0)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=self._tls, reuse_address=True)
-        await site.start()
-        self.port = self._runner.addresses[0][1]
-
-    async def stop(self) -> None:
-        assert self._runner is not None
-        await self._runner.cleanup()
-
-    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        self.seen.append(request)  # type: ignore[arg-type]
-        self.connections.add(request.transport)
-        answer = self.script.pop(0) if len(self.script) > 1 else self.script[0]
-        return await answer(request)  # type: ignore[arg-type]
 
 
 def write(file: Path, text: str) -> None:
@@ -281,6 +249,49 @@ async def test_a_401_with_unchanged_credentials_is_expired_and_not_repeated(clie
 
     assert caught.value.expired is True
     assert len(server.seen) == 1
+
+
+async def test_credentials_that_all_requests_find_expired_are_read_once_for_all(
+    client: Client, server: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.script = [says()]
+    await client.send(GET)
+    readings = 0
+    load = client._source.load
+
+    async def counting() -> Access:
+        nonlocal readings
+        readings += 1
+        return await load()
+
+    monkeypatch.setattr(client._source, "load", counting)
+    server.script = [says(status=401)]
+
+    answers = await asyncio.gather(*(client.send(GET) for _ in range(4)), return_exceptions=True)
+
+    assert [type(answer) for answer in answers] == [ClusterDenied] * 4
+    assert readings == 1
+
+
+async def test_files_that_nobody_can_use_are_read_once_for_all(authority: Authority, tmp_path: Path) -> None:
+    connection = Server(url="https://127.0.0.1:1", ca_file=authority.ca_file, token_file=tmp_path / "none")
+    source = AccessSource(Cluster(name="eu", connection=connection))
+    client = Client(source, cluster="eu", agent="edge", parallel=4)
+    readings = 0
+    load = source.load
+
+    async def counting() -> Access:
+        nonlocal readings
+        readings += 1
+        await asyncio.sleep(0)
+        return await load()
+
+    source.load = counting  # type: ignore[method-assign]
+
+    answers = await asyncio.gather(*(client.send(GET) for _ in range(4)), return_exceptions=True)
+
+    assert [type(answer) for answer in answers] == [ConfigError] * 4
+    assert readings == 1
 
 
 async def test_a_server_of_another_authority_is_not_talked_to(
