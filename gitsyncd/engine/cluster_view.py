@@ -56,6 +56,8 @@ class Claims:
     ids: frozenset[ObjectId] = frozenset()
     commit: str = ""
     """Empty until its first render, and while its newest revision cannot be rendered."""
+    tried: str = ""
+    """The commit whose render failed: waiting for it gains nothing."""
 
 
 class ClusterView:

@@ -8,13 +8,21 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from gitsyncd.core.desired import HPA, SCALABLE, SECRET, Place, desired, scaled_by
 from gitsyncd.core.ledger import rebuilt
 from gitsyncd.engine.cluster_view import Claims, identify
-from gitsyncd.model.errors import ClusterDenied, ClusterError, GitsyncdError, KindUnknown, RenderError
+from gitsyncd.model.errors import (
+    ClusterDenied,
+    ClusterError,
+    GitsyncdError,
+    KindUnknown,
+    RenderError,
+    SourceError,
+)
 from gitsyncd.model.ids import ObjectId, ObjectType, ResourceType, group_of
 from gitsyncd.model.inventory import Inventory
 from gitsyncd.model.manifest import Desired
@@ -118,8 +126,9 @@ class Gatherer:
         claims = self._view.claims[self._target.name]
         try:
             wanted = await self._desire(revision)
-        except RenderError:
-            self._view.claims[self._target.name] = Claims(ids=claims.ids)
+        except (RenderError, SourceError):
+            if claims.tried != revision.commit:
+                self._view.claim(self._target.name, Claims(ids=claims.ids, tried=revision.commit))
             raise
         if claims.commit != revision.commit:
             ids = frozenset(wanted.manifests.keys() | wanted.unknown.keys())
@@ -294,24 +303,31 @@ class Siblings:
         commit.
         """
         claimed: dict[ObjectId, str] = {}
-        complete = True
-        for name, commit in self._wanted_commits().items():
+        for name in self._wanted_commits():
             if name != self._own:
-                claims = self._view.claims[name]
-                complete = complete and bool(commit) and claims.commit == commit
-                claimed.update(dict.fromkeys(claims.ids, name))
-        return claimed, complete
+                claimed.update(dict.fromkeys(self._view.claims[name].ids, name))
+        return claimed, not self.silent()
+
+    def silent(self) -> list[str]:
+        """The others that have not said what they want at their newest commit."""
+        return [
+            name
+            for name, commit in self._wanted_commits().items()
+            if name != self._own and (not commit or self._view.claims[name].commit != commit)
+        ]
 
     async def settle(self, seconds: float) -> None:
-        """Wait until all have said what they want, but not for ever: one that cannot be rendered must not stop this
-        one.
-        """
-        try:
+        """Wait until all have said what they want, but not for ever, and not for one whose render has failed."""
+        with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while not self.claims()[1]:
+                while self._undecided():
                     await self._view.claimed()
-        except TimeoutError:
+        if self.silent():
             self._view.waiting.add(self._own)
+
+    def _undecided(self) -> bool:
+        commits = self._wanted_commits()
+        return any(not commits[name] or self._view.claims[name].tried != commits[name] for name in self.silent())
 
 
 def _without(mapping: Mapping[ObjectId, T], left_out: Collection[ObjectId]) -> dict[ObjectId, T]:

@@ -51,6 +51,8 @@ class TurnReport:
     superseded: bool = False
     partial: bool = False
     """Only some objects were looked at."""
+    postponed: tuple[str, ...] = ()
+    """Targets that have not said what they want, for which deletes of this one wait."""
 
     @property
     def in_sync(self) -> bool:
@@ -269,10 +271,17 @@ class Reconciler:
             failures=tuple(failures),
             again=again,
             partial=scope is not None,
+            postponed=self._postponed(facts) if scope is None else (),
             objects=len(facts.desired.manifests) + len(facts.desired.unknown) + len(facts.unseen),
             written=sum(outcome.error is None and not outcome.skipped for outcome in outcomes),
             superseded=any(outcome.skipped and not outcome.change.report_only for outcome in outcomes),
         )
+
+    def _postponed(self, facts: Facts) -> tuple[str, ...]:
+        left = facts.inventory.entries.keys() - facts.desired.manifests.keys() - facts.claims.keys()
+        if facts.claims_complete or not any(object_id in facts.observed for object_id in left):
+            return ()
+        return tuple(self._siblings.silent())
 
 
 def _moved(outcome: Outcome) -> bool:

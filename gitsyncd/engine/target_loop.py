@@ -27,7 +27,7 @@ from gitsyncd.model.errors import (
 from gitsyncd.model.report import Health, HealthStatus, TargetState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from datetime import datetime
 
     from gitsyncd.engine.cluster_view import ClusterView
@@ -211,13 +211,17 @@ class TargetLoop:
             if self.refused is not None
             else TargetState.HELD
             if self.track.held
+            else TargetState.WAITING
+            if report.postponed
             else TargetState.IN_SYNC
         )
         if fights:
             state = TargetState.FAILED
         if not report.partial or self.state is TargetState.FAILED or fights:
             self._enter(state)
-        if state is not TargetState.REFUSED and state is not TargetState.FAILED:
+        if state is TargetState.WAITING:
+            self._postpone(report.postponed, news=moved or self._before is not TargetState.WAITING)
+        elif state is not TargetState.REFUSED and state is not TargetState.FAILED:
             self._journal.in_sync(
                 revision,
                 report.objects if not report.partial else self._objects,
@@ -226,6 +230,14 @@ class TargetLoop:
             )
         if not report.partial:
             self._objects = report.objects
+
+    def _postpone(self, names: Sequence[str], *, news: bool) -> None:
+        """What left Git may have moved to a target that cannot say so now: nothing of it is deleted before."""
+        others = ", ".join(f"{name}@{self.view.cluster.name}" for name in names)
+        reason = f"deletes are postponed until it is known what {others} wants: an object may have moved there"
+        self.problems = {None: GitsyncdError(reason, hint=f"See what keeps it: gitsyncd status {others.split(',')[0]}")}
+        if news:
+            self._journal.waiting(reason)
 
     @property
     def objects(self) -> int:
