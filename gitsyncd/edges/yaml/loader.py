@@ -105,7 +105,7 @@ class Loader:
         try:
             return self._document(CParser(text))
         except yaml.MarkedYAMLError as error:
-            raise _located(error) from None
+            raise _located(error, text) from None
         except yaml.reader.ReaderError as error:
             raise YamlError(*_unreadable(error, text)) from None
 
@@ -381,11 +381,27 @@ def _quoted(key: str) -> str:
     return f"`{_short(key)}`"
 
 
-def _located(error: yaml.MarkedYAMLError) -> YamlError:
-    mark: Any = error.problem_mark or error.context_mark
+def _located(error: yaml.MarkedYAMLError, text: bytes) -> YamlError:
+    problem = error.problem or ""
+    # What is never closed is looked for where it begins, not at the end of the file.
+    never_closed = error.context_mark is not None and "unexpected end of stream" in problem
+    mark: Any = error.context_mark if never_closed else error.problem_mark or error.context_mark
+    line = mark.line + 1 if mark else 1
+    if "cannot start any token" in problem and _line_text(text, line).lstrip(b" ").startswith(b"\t"):
+        return YamlError("the line is indented with a tab", line, hint="Indent with spaces.")
     context = f"{error.context}, " if error.context else ""
-    hint = "Indent with spaces." if error.problem and "'\\t'" in error.problem else ""
-    return YamlError(f"{context}{error.problem}", mark.line + 1 if mark else 1, hint)
+    return YamlError(f"{context}{problem}", line, _hint(problem))
+
+
+def _line_text(text: bytes, line: int) -> bytes:
+    lines = text.split(b"\n", line)
+    return lines[line - 1] if line <= len(lines) else b""
+
+
+def _hint(problem: str) -> str:
+    if "unexpected end of stream" in problem:
+        return "Close the quote that begins on this line."
+    return "Look at this line and the one before it: brackets, quotes, colons and the indentation."
 
 
 def _unreadable(error: yaml.reader.ReaderError, text: bytes) -> tuple[str, int]:
