@@ -230,7 +230,7 @@ class Gatherer:
             kind = (object_id.group, object_id.kind)
             if kind in blind_kinds:
                 unseen[object_id] = blind_kinds[kind]
-            elif kind not in served and object_id not in wanted.manifests:
+            elif kind not in served and object_id not in wanted.manifests and object_id not in wanted.unknown:
                 unseen[object_id] = KindUnknown(
                     f"the kind {object_id.kind} is not served now, so nothing can be said of this object",
                     subject=str(object_id),
