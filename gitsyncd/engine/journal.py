@@ -74,7 +74,8 @@ class Journal:
         )
 
     def render_failed(self, revision: Revision, error: GitsyncdError) -> None:
-        where = (error.file, error.line) if isinstance(error, RenderError) else ("", 0)
+        # The caps of a repository are met before any file is read as a manifest: such an error names its file, too.
+        where = (error.file, error.line) if isinstance(error, RenderError) else (error.subject, 0)
         self._log.error(
             "render failed",
             target=self._target,

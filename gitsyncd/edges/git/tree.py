@@ -265,7 +265,8 @@ def snapshot(store: ObjectStore, caps: Caps, commit: str, path: str) -> Snapshot
         size = store.size(blob)
         if size > caps.manifest_bytes:
             raise SourceTooLarge(
-                f"{name} is {in_words(size)}, and a manifest may have {in_words(caps.manifest_bytes)}",
+                f"it is {in_words(size)}, and a manifest may have {in_words(caps.manifest_bytes)}",
+                subject=name,
                 hint="Split the file.",
             )
         total += size
