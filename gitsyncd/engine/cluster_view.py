@@ -270,7 +270,7 @@ class ClusterView:
                 self._tell(object_id, b"")
                 self._ring(object_id, before)
             return
-        if before is not None and before.resource_version == event.resource_version:
+        if before is not None and _is_older(event.resource_version, before.resource_version):
             return
         after = self.record(object_id, orjson.loads(event.object))
         self.unsure.discard(object_id)
@@ -351,6 +351,18 @@ def identify(kind: ObjectType, item: Json) -> ObjectId:
 def _same(before: Observed, after: Observed) -> bool:
     """Whether two records of one object call for the same plan: version and health play no part in it."""
     return replace(before, resource_version=after.resource_version, health=after.health) == after
+
+
+def _is_older(version: str, known: str) -> bool:
+    """Whether an event tells of a state that is not newer than the one that is known.
+
+    Answers to our own writes overtake the watch: what it then says of the time before them is no change. Versions of
+    one object are ordered (KEP-5504). A store that was put back ends the watches, and lists are believed whatever they
+    say.
+    """
+    if version.isdecimal() and known.isdecimal():
+        return int(version) <= int(known)
+    return version == known
 
 
 def _within(object_id: ObjectId, feed: Feed) -> bool:
