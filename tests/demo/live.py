@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,9 +101,11 @@ def _state(item: dict[str, Any]) -> str:
     return json.dumps({**item, "metadata": meta, "status": None}, sort_keys=True)
 
 
-def differing(before: dict[str, Version], after: dict[str, Version], *, but: frozenset[str] = frozenset()) -> list[str]:
+def differing(before: dict[str, Version], after: dict[str, Version], *, but: Collection[str] = ()) -> list[str]:
     """Names that are not in both, or not in the same version in both."""
-    return sorted(name for name in (before.keys() | after.keys()) - but if before.get(name) != after.get(name))
+    return sorted(
+        name for name in (before.keys() | after.keys()).difference(but) if before.get(name) != after.get(name)
+    )
 
 
 def written(cluster: Cluster, since: int) -> list[str]:

@@ -17,7 +17,7 @@ class Unexpected(Exception):
     """Something is not as the demo says it is."""
 
 
-def expect(fact: bool, otherwise: str) -> None:  # noqa: FBT001 - reads as a sentence
+def expect(fact: bool, otherwise: str) -> None:
     """Raise `Unexpected` unless it is so."""
     if not fact:
         raise Unexpected(otherwise)
@@ -31,6 +31,8 @@ class Screen:
         on_terminal = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
         self._colours = on_terminal
         self.passed = 0
+        self.hidden: list[str] = []
+        """Values that appear as `***`."""
         self._number = 0
 
     @contextmanager
@@ -69,7 +71,9 @@ class Screen:
         print(text, flush=True)
 
     def tidy(self, text: str) -> str:
-        """The demo's folder by its name, so that a line is short and the same on every machine."""
+        """The demo's folder by its name, so that a line is short and the same on every machine; no hidden value."""
+        for value in self.hidden:
+            text = text.replace(value, "***")
         return text.replace(self._folder, "$DEMO")
 
     def _paragraph(self, label: str, text: str) -> None:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.demo import steps_drift, steps_guard, steps_end, steps_sync
+from tests.demo import steps_drift, steps_end, steps_guard, steps_sync
 from tests.demo.screen import Screen, Unexpected
 from tests.demo.stage import Stage
 from tests.demo.world import World, processes_of
@@ -38,7 +38,9 @@ def play() -> int:
     world = World()
     screen = Screen(world.folder)
     log = world.folder / "daemon.log"
-    screen.write(f"gitsyncd demo: a control plane (Kubernetes {KUBERNETES}) with two simulated nodes, a Git server with TLS and")
+    screen.write(
+        f"gitsyncd demo: a control plane (Kubernetes {KUBERNETES}) with two simulated nodes, a Git server with TLS and"
+    )
     screen.write("password, and the daemon, on this machine. $DEMO is their temporary folder; times are measured.")
     problem = ""
     try:

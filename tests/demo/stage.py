@@ -22,7 +22,8 @@ class Stage:
         self.world = world
         self.screen = screen
         self.log = Log(world.folder / "daemon.log")
-        self._secrets = [world.secret]
+        self._secrets = screen.hidden
+        self._secrets.append(world.secret)
 
     # --- the daemon ----------------------------------------------------------------------------------------------
 

@@ -16,14 +16,27 @@ from tests.demo.world import wait_until
 Object = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Edit:
-    """One change by hand, and what the log has to say of its undoing."""
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What is changed."""
 
     kind: str
     name: str
     object: str
     """As the log names it."""
+
+
+WORKER = Subject("Deployment", "worker", "Deployment.apps/shop/worker")
+SETTINGS = Subject("ConfigMap", "settings", "ConfigMap/shop/settings")
+SERVICE = Subject("Service", "front", "Service/shop/front")
+SECRET = Subject("Secret", "database", "Secret/shop/database")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edit:
+    """One change by hand, and what the log has to say of its undoing."""
+
+    subject: Subject
     command: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
     drifted: Callable[[Object], bool]
@@ -42,33 +55,39 @@ def by_hand(stage: Stage) -> None:
         "each change to be undone at once, and the log to name object, fields, tool and kind of writer. A delete leaves no "
         "trace of who did it. The time is from the watch's event of the change to its event of the undoing."
     )
-    for edit in _edits(stage):
+    mark = stage.log.mark()
+    edits = _edits(stage)
+    for edit in edits:
         undone(stage, edit)
+    stage.world.run("gitsyncd", "sync", "shop", "--wait")
+    reverts = stage.log.since(mark, "drift reverted")
+    expect(len(reverts) == len(edits), f"the log has {len(reverts)} reverts of {len(edits)} changes: {reverts}")
+    screen.ok(f"{len(edits)} changes, {len(reverts)} reverts: nothing was undone twice")
 
 
 def undone(stage: Stage, edit: Edit) -> Line:
     """Make the edit, see it on the API server, see it undone there, and find the log line that names it."""
-    world = stage.world
+    world, what = stage.world, edit.subject.object
     mark = stage.log.mark()
-    with Watch(world.cluster, path_of(edit.kind), name=edit.name) as watch:
+    with Watch(world.cluster, path_of(edit.subject.kind), name=edit.subject.name) as watch:
         stage.show(*edit.command, env=dict(edit.env))
         change = watch.wait(lambda event: _is_changed(event, edit))
         if change is None:
-            expect(False, f"the API server never had the change to {edit.object}")
+            expect(False, f"the API server never had the change to {what}")
         assert change is not None
         undoing = watch.wait(lambda event: event.type != "DELETED" and not edit.drifted(event.object), after=change.at)
-        expect(undoing is not None, f"the change to {edit.object} was not undone within 15 s")
+        expect(undoing is not None, f"the change to {what} was not undone within 15 s")
         assert undoing is not None
-    line = stage.log.wait(mark, "drift reverted", object=edit.object)
+    line = stage.log.wait(mark, "drift reverted", object=what)
     seen = {key: line.get(key) for key in ("kind", "manager", "writer")}
     wanted = {"kind": edit.drift, "manager": edit.manager, "writer": edit.writer}
-    expect(seen == wanted, f"the log says {seen} of the change to {edit.object}, not {wanted}")
+    expect(seen == wanted, f"the log says {seen} of the change to {what}, not {wanted}")
     expect(
         not edit.path or any(edit.path in path for path in line["fields"]),
         f"the log names the fields {line['fields']}, not {edit.path}",
     )
-    now = find(world.cluster, edit.kind, edit.name)
-    expect(now is not None and not edit.drifted(now), f"{edit.object} is not as Git says any more")
+    now = find(world.cluster, edit.subject.kind, edit.subject.name)
+    expect(now is not None and not edit.drifted(now), f"{what} is not as Git says any more")
     stage.screen.ok(f"undone after {(undoing.at - change.at) * 1000:.0f} ms", short(line))
     return line
 
@@ -87,12 +106,10 @@ def _container(worker: Object) -> Object:
 def _edits(stage: Stage) -> list[Edit]:
     replaced = str(stage.world.folder / "bin/replace")
     value = stage.another_secret()
-    worker = {"kind": "Deployment", "name": "worker", "object": "Deployment.apps/shop/worker"}
-    settings = {"kind": "ConfigMap", "name": "settings", "object": "ConfigMap/shop/settings"}
     shop = ("-n", "shop")
     return [
         Edit(
-            **worker,
+            subject=WORKER,
             command=("kubectl", "edit", "deployment", "worker", *shop),
             env={"KUBE_EDITOR": f"{replaced} worker:1.1.0 worker:9.9.9"},
             drifted=lambda live: _container(live)["image"].endswith(":9.9.9"),
@@ -102,9 +119,7 @@ def _edits(stage: Stage) -> list[Edit]:
             path='.spec.template.spec.containers[name="worker"].image',
         ),
         Edit(
-            kind="Service",
-            name="front",
-            object="Service/shop/front",
+            subject=SERVICE,
             command=("kubectl", "delete", "service", "front", *shop),
             drifted=lambda _: False,
             drift="deleted",
@@ -112,7 +127,7 @@ def _edits(stage: Stage) -> list[Edit]:
             writer="unknown",
         ),
         Edit(
-            **worker,
+            subject=WORKER,
             command=("kubectl", "set", "env", "deployment", "worker", "DEBUG=1", *shop),
             drifted=lambda live: any(variable["name"] == "DEBUG" for variable in _container(live)["env"]),
             drift="added",
@@ -121,37 +136,44 @@ def _edits(stage: Stage) -> list[Edit]:
             path="DEBUG",
         ),
         Edit(
-            **worker,
+            subject=WORKER,
             command=("kubectl", "scale", "deployment", "worker", "--replicas=5", *shop),
             drifted=lambda live: bool(live["spec"]["replicas"] == 5),
             drift="changed",
             manager="kubectl",
-            writer="person",
+            writer="controller",  # so counts whoever uses the subresource `scale`, which is made for autoscalers
             path=".spec.replicas",
         ),
         Edit(
-            **settings,
+            subject=SETTINGS,
             command=("kubectl", "label", "configmap", "settings", "team=mine", *shop),
-            drifted=lambda live: "team" in live["metadata"]["labels"],
+            drifted=lambda live: "team" in live["metadata"].get("labels", {}),
             drift="added",
             manager="kubectl-label",
             writer="person",
             path=".metadata.labels.team",
         ),
         Edit(
-            **settings,
-            command=("kubectl", "label", "configmap", "settings", "gitsyncd.dev/agent-", *shop),
+            # Nothing of a removed field is left that could name who removed it.
+            subject=WORKER,
+            command=("kubectl", "label", "deployment", "worker", "gitsyncd.dev/agent-", *shop),
             drifted=lambda live: "gitsyncd.dev/agent" not in live["metadata"].get("labels", {}),
-            drift="ownership",
+            drift="changed",
             manager=None,
             writer="unknown",
             path="gitsyncd.dev/agent",
         ),
         Edit(
-            kind="Secret",
-            name="database",
-            object="Secret/shop/database",
-            command=("kubectl", "patch", "secret", "database", *shop, "-p", f'{{"stringData": {{"password": "{value}"}}}}'),
+            subject=SECRET,
+            command=(
+                "kubectl",
+                "patch",
+                "secret",
+                "database",
+                *shop,
+                "-p",
+                f'{{"stringData": {{"password": "{value}"}}}}',
+            ),
             drifted=lambda live: live["data"]["password"] in stage.secrets()[-1:],
             drift="changed",
             manager="kubectl-patch",
@@ -163,7 +185,9 @@ def _edits(stage: Stage) -> list[Edit]:
 
 def of_others(stage: Stage) -> None:
     screen, world = stage.screen, stage.world
-    screen.does("puts load on front, so that its autoscaler acts; and restarts worker, as people do to pick something up.")
+    screen.does(
+        "puts load on front, so that its autoscaler acts; and restarts worker, as people do to pick something up."
+    )
     screen.expects("the autoscaler to be left alone, and the restart to be reported and left.")
     mark = stage.log.mark()
     world.measurements.millicores = 200

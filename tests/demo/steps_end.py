@@ -139,12 +139,7 @@ def terminated(stage: Stage) -> None:
     code = stage.end(signal.SIGTERM)
     expect(code == 0, f"the exit code is {code}")
     line = stage.log.wait(mark, "daemon stopped", signal="SIGTERM", within_s=1)
-    left = [command for command in processes_of(world.folder) if "gitsyncd" in _program(command)]
+    left = processes_of(world.folder, but=world.cluster.pids.values())
     expect(not left, f"these processes are left: {left}")
     expect(not Path(world.folder / "agent.sock").exists(), "the socket is left")
     screen.ok("exit code 0, no process and no socket left", short(line))
-
-
-def _program(command: str) -> str:
-    """The command without the names of files in the demo's folder, which has gitsyncd in its name."""
-    return " ".join(word for word in command.split() if "/gitsyncd-demo-" not in word)

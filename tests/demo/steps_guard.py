@@ -9,14 +9,16 @@ from tests.demo.daemonlog import Line, short
 from tests.demo.live import differing, find, get, managed
 from tests.demo.screen import expect
 from tests.demo.stage import Stage
-from tests.demo.steps_drift import Edit, undone
+from tests.demo.steps_drift import SERVICE, SETTINGS, Edit, undone
 from tests.demo.world import wait_until
 
 
 def rewritten_history(stage: Stage) -> None:
     screen, world = stage.screen, stage.world
     screen.does("rewrites the last commit, pushes it by force, and deletes a Service by hand while it is held.")
-    screen.expects("the revision to be held and nothing of it applied; drift to be undone all the same; approval to admit it.")
+    screen.expects(
+        "the revision to be held and nothing of it applied; drift to be undone all the same; approval to admit it."
+    )
     before, mark = managed(world.cluster), stage.log.mark()
     old = world.git("rev-parse", "HEAD")
     world.replace("base/settings.yaml", "Welcome back", "Hello again")
@@ -47,8 +49,12 @@ def rewritten_history(stage: Stage) -> None:
 
 def mass_deletion(stage: Stage) -> None:
     screen, world = stage.screen, stage.world
-    screen.does("deletes four of the five folders in one commit and changes a setting in the fifth; later reverts that commit.")
-    screen.expects("the plan to be refused, nothing to be deleted, the rest of the commit to be applied, and drift to be undone.")
+    screen.does(
+        "deletes four of the five folders in one commit and changes a setting in the fifth; later reverts that commit."
+    )
+    screen.expects(
+        "the plan to be refused, nothing to be deleted, the rest of the commit to be applied, and drift to be undone."
+    )
     before, mark = managed(world.cluster), stage.log.mark()
     for folder in ("front", "worker", "offers", "reports"):
         world.git("rm", "-rq", f"deploy/{folder}")
@@ -80,8 +86,12 @@ def mass_deletion(stage: Stage) -> None:
 
 def approved_deletion(stage: Stage) -> None:
     screen, world = stage.screen, stage.world
-    screen.does("removes the reports: six objects, a Namespace and a CustomResourceDefinition among them. This time it is meant.")
-    screen.expects("refused again, because data go along that Git cannot bring back; after approval of this very plan, gone.")
+    screen.does(
+        "removes the reports: six objects, a Namespace and a CustomResourceDefinition among them. This time it is meant."
+    )
+    screen.expects(
+        "refused again, because data go along that Git cannot bring back; after approval of this very plan, gone."
+    )
     before, mark = managed(world.cluster), stage.log.mark()
     world.git("rm", "-rq", "deploy/reports")
     commit = stage.commit_and_push("the reports have moved elsewhere")
@@ -97,7 +107,8 @@ def approved_deletion(stage: Stage) -> None:
     for kind, name in gone:
         wait_until(lambda kind=kind, name=name: find(world.cluster, kind, name, "") is None, f"{kind} {name} is gone")
     pruned = wait_until(
-        lambda: len(found := stage.log.since(mark, "object pruned")) == 6 and found, "the log has all six objects pruned"
+        lambda: len(found := stage.log.since(mark, "object pruned")) == 6 and found,
+        "the log has all six objects pruned",
     )
     left = {name for name in before if "report" not in name}
     changed = differing({name: before[name] for name in left}, managed(world.cluster))
@@ -112,7 +123,9 @@ def _is_refused(stage: Stage, line: Line) -> None:
         stage.world.run("gitsyncd", "plan", "--output", "json", codes=(3,)).out,
     )["targets"][0]
     expect(answer["plan"] == line["plan"], f"plan says digest {answer['plan']}, the log {line['plan']}")
-    expect(answer["refused"]["prune"] == line["prune"], f"plan says {answer['refused']}, the log {line['prune']} deletes")
+    expect(
+        answer["refused"]["prune"] == line["prune"], f"plan says {answer['refused']}, the log {line['prune']} deletes"
+    )
     status = stage.status()
     expect(status["state"] == "refused", f"status says {status['state']}, not refused")
     stage.screen.ok(f"`plan` ends with exit code 3 and shows the digest to approve; status says {status['state']}")
@@ -120,9 +133,7 @@ def _is_refused(stage: Stage, line: Line) -> None:
 
 def _deleted_service() -> Edit:
     return Edit(
-        kind="Service",
-        name="front",
-        object="Service/shop/front",
+        subject=SERVICE,
         command=("kubectl", "delete", "service", "front", "-n", "shop"),
         drifted=lambda _: False,
         drift="deleted",
@@ -133,9 +144,7 @@ def _deleted_service() -> Edit:
 
 def _setting_by_hand() -> Edit:
     return Edit(
-        kind="ConfigMap",
-        name="settings",
-        object="ConfigMap/shop/settings",
+        subject=SETTINGS,
         command=("kubectl", "patch", "configmap", "settings", "-n", "shop", "-p", '{"data": {"currency": "USD"}}'),
         drifted=lambda live: bool(live["data"]["currency"] == "USD"),
         drift="changed",

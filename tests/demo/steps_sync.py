@@ -31,7 +31,9 @@ def first_sync(stage: Stage) -> None:
     expect(len(there) == OBJECTS, f"{len(there)} objects are on the API server, not {OBJECTS}: {sorted(there)}")
     screen.ok(f"{OBJECTS} objects on the API server", short(line))
     expect(not stage.log.since(0, "object failed"), "an object failed on the way")
-    screen.ok("no object failed or was tried twice: custom resources waited for their definition, the rest for Namespaces")
+    screen.ok(
+        "no object failed or was tried twice: custom resources waited for their definition, the rest for Namespaces"
+    )
 
     world.run("gitsyncd", "sync", "shop", "--wait", codes=(0,))
     wait_until(lambda: _measured(stage), "the autoscaler has measurements")
@@ -47,7 +49,9 @@ def first_sync(stage: Stage) -> None:
     screen.ok("in sync and healthy: every pod runs, the Ingress has its address, the autoscaler its measurements")
     front = get(world.cluster, "Deployment", "front")
     expect(not owns(front, "f:replicas"), "gitsyncd claims spec.replicas of front although an autoscaler targets it")
-    screen.ok("Git says `replicas: 1` for front, its autoscaler 2: the field is left to the autoscaler, and 2 are running")
+    screen.ok(
+        "Git says `replicas: 1` for front, its autoscaler 2: the field is left to the autoscaler, and 2 are running"
+    )
 
 
 def _measured(stage: Stage) -> bool:

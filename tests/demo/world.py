@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -183,7 +183,11 @@ class World:
         }
 
     def run(
-        self, *command: str, codes: tuple[int, ...] = (0,), env: Mapping[str, str] | None = None, cwd: Path | None = None
+        self,
+        *command: str,
+        codes: tuple[int, ...] = (0,),
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
     ) -> Result:
         """Run a command. Raises `Unexpected` when it ends with another exit code than these, or takes a minute."""
         done = subprocess.run(
@@ -266,13 +270,19 @@ class World:
             raise Unexpected(f"the daemon still runs {within_s:g} s after {number.name}") from None
 
 
-def processes_of(folder: Path) -> list[str]:
-    """Command lines of processes that were started from or for a folder, this one excluded. Linux only, else empty."""
+def processes_of(folder: Path, *, but: Collection[int] = ()) -> list[str]:
+    """Command lines of processes that were started from or for a folder, this one and those excluded.
+
+    Asks /proc, so it finds nothing where there is none.
+    """
     found = []
     marker = str(folder).encode()
     for entry in Path("/proc").glob("[0-9]*"):
         try:
-            if int(entry.name) == os.getpid() or (entry / "stat").read_text().rpartition(")")[2].split()[0] in "ZX":
+            if (
+                int(entry.name) in {os.getpid(), *but}
+                or (entry / "stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+            ):
                 continue
             command = (entry / "cmdline").read_bytes()
             if marker in command or marker in (entry / "environ").read_bytes():
