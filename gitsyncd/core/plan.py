@@ -132,7 +132,7 @@ def plan(scene: Scene) -> Plan:
             manifest is not None
             and entry is not None
             and observed is not None
-            and _untouched(manifest, entry, observed)
+            and _untouched(manifest, entry, observed, scene)
         ):
             keep += 1
             continue
@@ -210,7 +210,7 @@ def drift(entry: Entry, observed: Observed, policy: Policy, *, merge: bool = Fal
     return DriftKind.OWNERSHIP if observed.entry_hash != entry.entry_hash else None
 
 
-def _untouched(manifest: Manifest, entry: Entry, observed: Observed) -> bool:
+def _untouched(manifest: Manifest, entry: Entry, observed: Observed, scene: Scene) -> bool:
     """The short way for nearly every object of nearly every turn: the same in Git, the same on the cluster."""
     return (
         entry.digest == manifest.digest
@@ -221,6 +221,9 @@ def _untouched(manifest: Manifest, entry: Entry, observed: Observed) -> bool:
         and not observed.additions
         and not observed.deleting
         and observed.mark is not None
+        and observed.mark.describes_itself
+        and observed.mark.target == scene.target
+        and observed.mark.agent == scene.agent
     )
 
 
