@@ -98,11 +98,11 @@ def build(configuration: Configuration, *, log: Log, store: Store, group: asynci
         view = ClusterView(cluster, api, configuration.agent, writers=writers, clock=clock, log=log, store=store)
         parts.views[cluster.name] = view
         parts.watches[cluster.name] = Watches(view, group, clock=clock, log=log)
-    renderer = PlainRenderer()
+    renderers: dict[str, PlainRenderer] = defaultdict(PlainRenderer)
     for target in configuration.targets:
         track = _track(parts, target.source, log=log, store=store, clock=clock)
         view, watches = parts.views[target.cluster], parts.watches[target.cluster]
-        gatherer = Gatherer(target, view, watches, track.mirror, renderer)
+        gatherer = Gatherer(target, view, watches, track.mirror, renderers[target.source.name])
         journal = Journal(target.id, log=log, clock=clock)
         siblings = Siblings(view, target.name, lambda view=view: _wanted_commits(parts, view))  # type: ignore[misc]
         actuator = Actuator(target, view, journal, clock=clock)

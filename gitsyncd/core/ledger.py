@@ -41,18 +41,18 @@ class Outcome:
 
 def intend(inventory: Inventory, plan: Plan, *, commit: str, cluster_uid: str) -> Inventory:
     """The inventory to be written before the first write of this plan. The same object when nothing has to be."""
-    entries = dict(inventory.entries)
+    changed: dict[ObjectId, Entry] = {}
     for change in plan.changes:
         if change.operation in _NEVER_APPLIED or change.report_only or change.manifest is None:
             continue
-        known = entries.get(change.id)
+        known = inventory.entries.get(change.id)
         if known is None:
-            entries[change.id] = _pending(change)
+            changed[change.id] = _pending(change)
         elif _may_get_new_uid(change, known):
-            entries[change.id] = replace(known, state=EntryState.PENDING, uid="")
-    if entries == inventory.entries and inventory.commit == commit and inventory.cluster_uid == cluster_uid:
+            changed[change.id] = replace(known, state=EntryState.PENDING, uid="")
+    if not _differ(inventory, changed) and inventory.commit == commit and inventory.cluster_uid == cluster_uid:
         return inventory
-    return replace(inventory, entries=entries, commit=commit, cluster_uid=cluster_uid)
+    return replace(inventory, entries={**inventory.entries, **changed}, commit=commit, cluster_uid=cluster_uid)
 
 
 def settle(inventory: Inventory, plan: Plan, outcomes: Iterable[Outcome], *, commit: str) -> Inventory:
@@ -60,13 +60,18 @@ def settle(inventory: Inventory, plan: Plan, outcomes: Iterable[Outcome], *, com
 
     An inventory that was rebuilt from marks is trusted from here on: one turn has gone by without a delete.
     """
-    entries = dict(inventory.entries)
-    entries.update(plan.recorded)
+    changed: dict[ObjectId, Entry | None] = dict(plan.recorded)
     for outcome in outcomes:
-        _settle_one(entries, outcome, commit)
-    if entries == inventory.entries and inventory.trusted:
+        _settle_one(changed, inventory, outcome, commit)
+    if not _differ(inventory, changed) and inventory.trusted:
         return inventory
+    entries = {object_id: entry for object_id, entry in {**inventory.entries, **changed}.items() if entry is not None}
     return replace(inventory, entries=entries, trusted=True)
+
+
+def _differ(inventory: Inventory, changed: Mapping[ObjectId, Entry | None]) -> bool:
+    """Whether any of these (None: gone) is not what the inventory says."""
+    return any(inventory.entries.get(object_id) != entry for object_id, entry in changed.items())
 
 
 def rebuilt(target: str, marked: Mapping[ObjectId, tuple[str, Observed]], *, cluster_uid: str) -> Inventory:
@@ -103,19 +108,18 @@ def _pending(change: Change) -> Entry:
     )
 
 
-def _settle_one(entries: dict[ObjectId, Entry], outcome: Outcome, commit: str) -> None:
+def _settle_one(changed: dict[ObjectId, Entry | None], inventory: Inventory, outcome: Outcome, commit: str) -> None:
     change = outcome.change
     if outcome.skipped or outcome.error is not None or change.operation is Operation.BLOCK:
         return
+    known = inventory.entries.get(change.id)
     if change.operation is Operation.RELEASE:
-        entries.pop(change.id, None)
+        changed[change.id] = None
     elif change.operation is Operation.PRUNE:
-        if outcome.observed is None:
-            entries.pop(change.id, None)
-        elif change.id in entries:
-            entries[change.id] = replace(entries[change.id], state=EntryState.DELETING)
+        deleting = outcome.observed is not None and known is not None
+        changed[change.id] = replace(known, state=EntryState.DELETING) if deleting and known else None
     elif outcome.observed is not None and change.manifest is not None:
-        entries[change.id] = live_entry(change, outcome.observed, commit)
+        changed[change.id] = live_entry(change, outcome.observed, commit)
 
 
 def live_entry(change: Change, observed: Observed, commit: str) -> Entry:

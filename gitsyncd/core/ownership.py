@@ -209,6 +209,33 @@ Take = Callable[[str, str], bool]
 """Manager and operation of an entry to whether it is to be taken over."""
 
 
+def writers_beyond(obj: Json, manifest: Json) -> frozenset[tuple[str, str]]:
+    """Manager and operation of every entry that holds a field which `manifest` does not name.
+
+    Keys of list elements that the server defaults (a port's protocol) count as not named: asking once too often is
+    harmless.
+    """
+    return frozenset(
+        (_text(entry.get("manager")), _text(entry.get("operation")))
+        for entry in entries(obj)
+        if not entry.get("subresource") and not _names_all(manifest, fields_of(entry))
+    )
+
+
+def _names_all(value: Any, fields_v1: Fields, depth: int = 0) -> bool:
+    if depth > MAX_DEPTH:
+        return False
+    present = children(value, fields_v1)
+    for key, below in fields_v1.items():
+        if key == SELF:
+            continue
+        if key not in present:
+            return False
+        if isinstance(below, dict) and below and not _names_all(present[key], below, depth + 1):
+            return False
+    return True
+
+
 def take_over(obj: Json, manager: str, take: Take) -> tuple[Json, ...] | None:
     """New `metadata.managedFields` in which our Apply entry also owns what the entries to be taken over own.
 

@@ -115,7 +115,9 @@ class Row:
 
 def plan(scene: Scene) -> Plan:
     """The changes that make the cluster what Git says, in order, before any guard has looked at the deletes."""
-    wanted = {**scene.desired.manifests, **scene.desired.unknown}
+    wanted: Mapping[ObjectId, Manifest] = scene.desired.manifests
+    if scene.desired.unknown:
+        wanted = {**wanted, **scene.desired.unknown}
     ids: Iterable[ObjectId] = wanted.keys() | scene.inventory.entries.keys() if scene.scope is None else scene.scope
     changes: list[Change] = []
     recorded: dict[ObjectId, Entry] = {}

@@ -18,7 +18,7 @@ from gitsyncd.core.guard import NEEDS_APPROVAL
 from gitsyncd.core.ignore import keep_live
 from gitsyncd.core.ledger import Outcome
 from gitsyncd.core.order import CRD
-from gitsyncd.core.ownership import LAST_APPLIED, blame, take_over
+from gitsyncd.core.ownership import LAST_APPLIED, blame, take_over, writers_beyond
 from gitsyncd.core.plan import removes
 from gitsyncd.core.writers import classify, is_client_side_tool
 from gitsyncd.engine.supervise import describe_bug
@@ -46,6 +46,7 @@ SERVED_WITHIN_S = 30.0
 GONE_WITHIN_S = 60.0
 """An object that is recreated must be gone first; finalizers may hold it."""
 _POLL_S = 0.1
+_TRIES = 5
 _FIRST_OF_DELETES = frozenset({Operation.PRUNE, Operation.RELEASE})
 
 
@@ -186,38 +187,52 @@ class Actuator:
         return current
 
     async def _send(self, change: Change, resource: ResourceType, before: Json | None) -> Json:
+        """Bound to the object's UID and not to its version: what Git says is right whatever a controller wrote meanwhile."""
         manifest = change.manifest
         assert manifest is not None
-        manager = self._view.agent.field_manager
-        body, version = manifest.body, ""
+        body = manifest.body
         if before is not None:
             if manifest.controls.apply is not Apply.MERGE:
                 before = await self._take_over(change, resource, before)
-            version = str(before["metadata"]["resourceVersion"])
             if manifest.yields:
-                body = keep_live(body, before, manifest.yields, manager)
-        options = ApplyOptions(force=change.operation is not Operation.CREATE, resource_version=version)
+                body = keep_live(body, before, manifest.yields, self._view.agent.field_manager)
+        uid = change.observed.uid if change.observed is not None else ""
+        options = ApplyOptions(force=change.operation is not Operation.CREATE, uid=uid)
         return await self._view.api.apply(resource, change.id, body, options)
 
     async def _take_over(self, change: Change, resource: ResourceType, before: Json) -> Json:
-        """Make the fields of client-side tools, and of those whose additions are to go, our own: the apply then
-        removes them.
+        """Make fields that are to disappear our own: the apply that follows removes what Git does not name.
+
+        Those are what client-side tools left on an object that is adopted, and what policy has removed.
         """
+        assert change.manifest is not None
         policy, table = self._target.policy, self._view.writers
+        # What Git names becomes ours by the forced apply itself: the usual hand edit costs one request, not two.
+        beyond = writers_beyond(before, orjson.loads(change.manifest.body))
 
         def taken(manager: str, operation: str) -> bool:
             if change.operation is Operation.ADOPT and is_client_side_tool(manager, operation):
                 return True
             writer = classify(manager, operation, "", table)
             addition = Addition(manager=manager, writer=writer, operation=operation, at=None, fields=())
-            return removes(addition, policy)
+            return removes(addition, policy) and (manager, operation) in beyond
 
-        managed = take_over(before, self._view.agent.field_manager, taken)
-        if managed is None:
-            return before
-        return await self._view.api.patch_managed_fields(
-            resource, change.id, managed, str(before["metadata"]["resourceVersion"]), _stale_annotations(before)
-        )
+        for left in reversed(range(_TRIES)):
+            managed = take_over(before, self._view.agent.field_manager, taken)
+            if managed is None:
+                return before
+            version = str(before["metadata"]["resourceVersion"])
+            try:
+                return await self._view.api.patch_managed_fields(
+                    resource, change.id, managed, version, _stale_annotations(before)
+                )
+            except Changed:
+                # Controllers write the status of a busy object many times a second.
+                current = await self._view.api.read(resource, change.id) if left else None
+                if current is None:
+                    raise
+                before = current
+        raise AssertionError("the last try returns or raises")
 
     async def _recreate(self, change: Change, resource: ResourceType) -> Json:
         assert change.manifest is not None and change.observed is not None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from gitsyncd.core.desired import HPA, SCALABLE, SECRET, Place, desired, scaled_by
@@ -52,9 +52,19 @@ class Facts:
     desired: Desired
     inventory: Inventory
     observed: Mapping[ObjectId, Observed]
-    unseen: Mapping[ObjectId, GitsyncdError]
-    claims: Mapping[ObjectId, str]
-    claims_complete: bool
+    unseen: Mapping[ObjectId, GitsyncdError] = field(default_factory=dict)
+    claims: Mapping[ObjectId, str] = field(default_factory=dict)
+    claims_complete: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """The last rendering, and what it was made from."""
+
+    commit: str
+    tree: str
+    served: Mapping[ObjectType, ResourceType]
+    wanted: Desired
 
 
 class Gatherer:
@@ -66,27 +76,30 @@ class Gatherer:
         self._watches = watches
         self._mirror = mirror
         self._renderer = renderer
-        self._rendered: tuple[str, object, Desired] | None = None
-        """Tree, what the cluster serves, and what came of the two."""
+        self._rendered: Rendered | None = None
         self._pinned: Desired | None = None
         self._autoscaled: Mapping[ObjectId, str] = {}
         self.autoscalers_stale = True
         """Somebody scaled a workload: look for autoscalers again before the next rendering is used."""
 
     async def gather(self, revision: Revision, scope: Collection[ObjectId] | None, siblings: Siblings) -> Facts:
-        """Raises `RenderError` or `SourceError` when Git's side cannot be told, `ClusterError` when the cluster's
-        cannot.
+        """Everything that a turn has to know; with `scope`, of these objects only, at a cost that follows their number.
+
+        Raises `RenderError` or `SourceError` when Git's side cannot be told, `ClusterError` when the cluster's cannot.
         """
         wanted = await self.desire(revision)
         inventory = self.inventory()
-        if scope is None and (inventory.entries.keys() - wanted.manifests.keys() or self._contested(wanted)):
+        if scope is not None:
+            observed = await self._observe(scope, wanted, inventory)
+            return Facts(revision=revision, desired=wanted, inventory=inventory, observed=observed)
+        if inventory.entries.keys() - wanted.manifests.keys() or self._contested(wanted):
             await siblings.settle(CLAIMS_WAIT_S)
         claims, complete = siblings.claims()
         blind = await self._see(wanted, inventory)
         if not inventory.serial and not inventory.entries:
             inventory = self._rebuild(inventory)
         unseen = self._unseen(wanted, inventory, blind)
-        ids = (wanted.manifests.keys() | inventory.entries.keys() if scope is None else set(scope)) - unseen.keys()
+        ids = (wanted.manifests.keys() | inventory.entries.keys()) - unseen.keys()
         observed = await self._observe(ids, wanted, inventory)
         shown = replace(wanted, manifests=_without(wanted.manifests, unseen)) if unseen else wanted
         recorded = replace(inventory, entries=_without(inventory.entries, unseen)) if unseen else inventory
@@ -124,6 +137,9 @@ class Gatherer:
     async def desire(self, revision: Revision) -> Desired:
         """What Git wants at this revision, settled for this cluster; published for the other targets of the cluster."""
         claims = self._view.claims[self._target.name]
+        known = self._rendered
+        if known is not None and claims.commit == revision.commit and self._still(known, revision.commit):
+            return known.wanted
         try:
             wanted = await self._desire(revision)
         except (RenderError, SourceError):
@@ -140,12 +156,16 @@ class Gatherer:
             return self._pinned
         tree = await self._mirror.tree_id(revision.commit, self._target.path)
         known = self._rendered
-        if known is not None and known[0] == tree and known[1] is self._view.resources and not self.autoscalers_stale:
-            return known[2]
+        if known is not None and known.tree == tree and self._still(known, known.commit):
+            self._rendered = replace(known, commit=revision.commit)
+            return known.wanted
         snapshot = await self._mirror.snapshot(revision.commit, self._target.path)
         wanted = await self.settle(snapshot)
-        self._rendered = (tree, self._view.resources, wanted)
+        self._rendered = Rendered(commit=revision.commit, tree=tree, served=self._view.resources, wanted=wanted)
         return wanted
+
+    def _still(self, known: Rendered, commit: str) -> bool:
+        return known.commit == commit and known.served is self._view.resources and not self.autoscalers_stale
 
     async def at(self, commit: str) -> Desired:
         """What another commit wants. Raises as `gather` does."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gitsyncd.core.plan import DELETED_ON_CLUSTER
-from gitsyncd.model.errors import GitsyncdError, RenderError
+from gitsyncd.model.errors import Changed, GitsyncdError, RenderError
 from gitsyncd.model.observed import Writer
 from gitsyncd.model.plan import DriftKind, Operation
 
@@ -57,6 +57,9 @@ class Journal:
             keep=plan.keep,
             plan=plan.digest,
         )
+
+    def foreign_fields(self, plan: Plan) -> None:
+        """What others added and what stays, also where that is all there is to say of a plan."""
         for object_id, addition in plan.foreign:
             self._foreign(object_id, addition)
 
@@ -90,6 +93,8 @@ class Journal:
     def outcome(self, outcome: Outcome, revision: str) -> None:
         """One line per object that was written, or could not be."""
         change = outcome.change
+        if isinstance(outcome.error, Changed) and change.operation is not Operation.BLOCK:
+            return  # it is looked at again at once
         if outcome.error is not None:
             self._failed(outcome)
             return

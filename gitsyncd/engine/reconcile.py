@@ -130,10 +130,11 @@ class Reconciler:
         if self._scaled(todo):
             self._gatherer.autoscalers_stale = True
             facts, todo = await self.look(revision, scope)
-        known = facts.desired.manifests.keys() | facts.inventory.entries.keys()
-        news = self._view.take_news(known if scope is None else scope)
+        ids = facts.desired.manifests.keys() | facts.inventory.entries.keys() if scope is None else scope
+        news = self._view.take_news(ids)
         if scope is None or any(not change.drift for change in todo.changes):
             self._journal.plan_made(todo)
+        self._journal.foreign_fields(todo)
         if todo.refused is not None:
             self._journal.plan_refused(todo)
         await self._record(intend(self._whole(), todo, commit=self._commit(revision, todo), cluster_uid=self._view.uid))
