@@ -103,6 +103,7 @@ class Actuator:
     ) -> Outcome:
         begun = self._clock.monotonic()
         try:
+            self._refuse_unknown(change, desired)
             await self._wait_for_needs(change, desired, done)
             outcome = await self._do(change)
         except GitsyncdError as error:
@@ -113,6 +114,13 @@ class Actuator:
         outcome = replace(outcome, took_s=self._clock.monotonic() - (heard.at if heard else begun))
         self._journal.outcome(outcome, revision)
         return outcome
+
+    def _refuse_unknown(self, change: Change, desired: Desired) -> None:
+        """Nothing is sent of a kind that was unknown when the turn began: the intent does not name it."""
+        manifest = desired.unknown.get(change.id)
+        if manifest is not None:
+            self._view.resource(change.id, manifest.api_version)
+            raise Changed("its kind is served since a moment ago", subject=str(change.id))
 
     async def _do(self, change: Change) -> Outcome:
         match change.operation:

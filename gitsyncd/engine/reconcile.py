@@ -137,7 +137,10 @@ class Reconciler:
         self._journal.foreign_fields(todo)
         if todo.refused is not None:
             self._journal.plan_refused(todo)
-        await self._record(intend(self._whole(), todo, commit=self._commit(revision, todo), cluster_uid=self._view.uid))
+        known = replace(todo, changes=tuple(c for c in todo.changes if c.id not in facts.desired.unknown))
+        await self._record(
+            intend(self._whole(), known, commit=self._commit(revision, known), cluster_uid=self._view.uid)
+        )
         outcomes = await self._actuator.carry_out(todo, facts.desired, superseded, news)
         self._note_fights(outcomes)
         self._note_gone(todo, facts)
