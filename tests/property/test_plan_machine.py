@@ -329,9 +329,16 @@ class Turns(RuleBasedStateMachine):
         )
 
     def _save(self, target: str, inventory: Inventory, kept: Iterable[ObjectId], step: Callable[[], None]) -> None:
-        """In two requests, as an inventory of more than one ConfigMap is: a crash in between saves a part."""
+        """In two requests, as an inventory of more than one ConfigMap is: a crash in between saves a part.
+
+        The very first one appears as a whole: a part of it would be unreadable and as good as lost.
+        """
         before = self.inventories[target]
         if inventory == before:
+            return
+        if not before.serial:
+            step()
+            self.inventories[target] = replace(inventory, serial=1, trusted=True)
             return
         mixed: dict[ObjectId, Entry] = {}
         for object_id in IDS:
