@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 from collections.abc import MutableMapping
 from typing import IO, TYPE_CHECKING, Any, cast
@@ -24,6 +25,7 @@ if sys.modules.get(_RICH) is None:
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
+_REVISION = re.compile(r"\S+@sha1:[0-9a-f]{40}")
 _FIRST = ("timestamp", "level", "event")
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
@@ -38,7 +40,8 @@ def set_up(level: str, *, json: bool, stream: IO[str] | None = None) -> Filterin
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    last: list[Any] = [_ordered, structlog.processors.JSONRenderer(serializer=_dumps)] if json else [_console(out)]
+    for_programs: list[Any] = [_ordered, structlog.processors.JSONRenderer(serializer=_dumps)]
+    last: list[Any] = for_programs if json else [_abbreviated, _console(out)]
     structlog.configure(
         processors=shared + last,
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
@@ -78,7 +81,12 @@ class _Lines:
 
 
 def _console(out: IO[str]) -> structlog.dev.ConsoleRenderer:
-    return structlog.dev.ConsoleRenderer(colors=colours(out), pad_event_to=22)
+    return structlog.dev.ConsoleRenderer(colors=colours(out), pad_event_to=22, sort_keys=False)
+
+
+def _abbreviated(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Revisions with ten digits of their commit, for the width of a terminal. A hint, which is to be typed, stays."""
+    return {k: v[:-30] if isinstance(v, str) and _REVISION.fullmatch(v) else v for k, v in event.items()}
 
 
 def _ordered(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
