@@ -12,7 +12,8 @@ from tests.sandbox import BuildFailed, NotReady, ProcessEnded, binaries
 
 def main() -> int:
     # As Ctrl-C does: everything that was started is ended.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
     try:
         # Minutes at the very first time, and told while it lasts.
         binaries.build_all()

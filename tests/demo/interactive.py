@@ -14,8 +14,7 @@ _TO_TRY = """\
 A control plane (Kubernetes {kubernetes}) with two simulated nodes and a Git server run on this machine; gitsyncd keeps the
 cluster equal to the repository. Its log follows below. In a second terminal:
 
-    . {folder}/env                                    # kubectl, gitsyncd and their configuration
-
+    . {folder}/env
     gitsyncd status --watch                           # what is in sync, what is healthy
     kubectl get all,ingress,configmap -n shop         # what is there
 
@@ -26,14 +25,16 @@ cluster equal to the repository. Its log follows below. In a second terminal:
     kubectl label configmap settings team=mine -n shop
 
   change Git, and see it applied:
-    cd $DEMO/shop                                     # the work tree
+    cd $DEMO/shop                                     # the work tree; edit what you like
     sed -i.bak s/1.0.0/1.1.0/ deploy/worker/deployment.yaml && rm deploy/worker/*.bak
-    gitsyncd plan --dir .                             # what it would do; `gitsyncd diff --dir .` shows the fields
+    gitsyncd plan --dir .                             # what it would do; `diff` in place of `plan` shows fields
     git commit -am "a new worker" && git push
 
-  what waits for you:
-    git commit --amend -m "rewritten" && git push --force      # held; gitsyncd approve shop --revision COMMIT
-    git rm -r deploy/reports && git commit -m "no reports" && git push      # refused; gitsyncd plan, then approve
+  what waits for you, a rewritten history and a Namespace that would be deleted:
+    git commit --amend -m "a newer worker" && git push --force
+    gitsyncd approve shop --revision $(git rev-parse HEAD)
+    git rm -r deploy/reports && git commit -m "no reports" && git push
+    gitsyncd plan                                     # refused; it shows the digest to approve
 
 Everything is in {folder} and is removed at the end. Ctrl-C stops everything.
 """
@@ -51,7 +52,7 @@ def watch() -> int:
             del number
             stop.set()
 
-        previous = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+        previous = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
         try:
             while not stop.wait(0.1) and daemon.poll() is None:
                 pass
