@@ -88,6 +88,8 @@ class Gatherer:
         Raises `RenderError` or `SourceError` when Git's side cannot be told, `ClusterError` when the cluster's cannot.
         """
         wanted = await self.desire(revision)
+        if wanted.unknown and scope is None:
+            wanted = await self._look_for_kinds(wanted, revision)
         inventory = self.inventory()
         if scope is not None:
             observed = await self._observe(scope, wanted, inventory)
@@ -112,6 +114,12 @@ class Gatherer:
             claims=claims,
             claims_complete=complete,
         )
+
+    async def _look_for_kinds(self, wanted: Desired, revision: Revision) -> Desired:
+        """Somebody may have defined by now what was unknown before."""
+        served = self._view.resources
+        await self._view.rediscover()
+        return wanted if self._view.resources is served else await self.desire(revision)
 
     def inventory(self) -> Inventory:
         """What is recorded now, whole."""
@@ -146,8 +154,8 @@ class Gatherer:
             if claims.tried != revision.commit:
                 self._view.claim(self._target.name, Claims(ids=claims.ids, tried=revision.commit))
             raise
-        if claims.commit != revision.commit:
-            ids = frozenset(wanted.manifests.keys() | wanted.unknown.keys())
+        ids = frozenset(wanted.manifests.keys() | wanted.unknown.keys())
+        if claims.commit != revision.commit or claims.ids != ids:
             self._view.claim(self._target.name, Claims(ids=ids, commit=revision.commit))
         return wanted
 
