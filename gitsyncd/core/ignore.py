@@ -15,31 +15,43 @@ from gitsyncd.core.fields import entries, fields_of, is_ours
 
 
 def keep_live(body: bytes, live: Mapping[str, Any], pointers: Collection[str], manager: str) -> bytes:
-    """`body` with each JSON pointer (RFC 6901) left out or set to the live value. `manager` is our field manager."""
+    """`body` with each JSON pointer (RFC 6901) left out or set to the live value. `manager` is our field manager.
+
+    A field that Git does not name and that we do not own is nobody's business of ours: it is not sent either.
+    """
     document = orjson.loads(body)
-    for pointer in pointers:
-        steps = [step.replace("~1", "/").replace("~0", "~") for step in pointer.split("/")[1:]]
+    # From the end of lists, so that leaving one item out does not move the others.
+    for steps in sorted({_steps(pointer) for pointer in pointers} - {()}, key=_position, reverse=True):
         parent = _walk(document, steps[:-1])
-        live_parent = _walk(live, steps[:-1])
-        if not steps or parent is None:
-            continue
-        has_live, value = _get(live_parent, steps[-1])
-        if not has_live or _owned_by_other(live, steps, manager):
+        in_git, _ = _get(parent, steps[-1])
+        in_live, value = _get(_walk(live, steps[:-1]), steps[-1])
+        ours, others = _owners(live, steps, manager)
+        if others or not in_live:
             _remove(parent, steps[-1])
-        else:
+        elif in_git or ours:
             _set(parent, steps[-1], value)
     return orjson.dumps(document)
 
 
-def _owned_by_other(live: Mapping[str, Any], steps: Sequence[str], manager: str) -> bool:
-    """Whether an entry that is not ours holds the field, or anything below it. Steps through lists find no owner."""
+def _steps(pointer: str) -> tuple[str, ...]:
+    return tuple(step.replace("~1", "/").replace("~0", "~") for step in pointer.split("/")[1:])
+
+
+def _position(steps: Sequence[str]) -> tuple[int, ...]:
+    return tuple(int(step) if step.isdecimal() else -1 for step in steps)
+
+
+def _owners(live: Mapping[str, Any], steps: Sequence[str], manager: str) -> tuple[bool, bool]:
+    """Whether we hold the field or anything below it, and whether somebody else does. Lists on the way hide both."""
+    ours = others = False
     for entry in entries(live):
         fields: Any = fields_of(entry)
         for step in steps:
             fields = fields.get(f"f:{step}") if isinstance(fields, Mapping) else None
-        if fields is not None and not is_ours(entry, manager):
-            return True
-    return False
+        if fields is not None:
+            mine = is_ours(entry, manager)
+            ours, others = ours or mine, others or not mine
+    return ours, others
 
 
 def _walk(value: Any, steps: Collection[str]) -> Any:
