@@ -152,6 +152,8 @@ class RenderError(GitsyncdError):
 class ManifestInvalid(RenderError):
     """A file that is not what Kubernetes would accept as manifests."""
 
+    default_hint = "Correct the file and push it; until then everything of this target stays as it is."
+
 
 class RendererFailed(RenderError):
     """The child process that reads manifests died: out of memory, or killed by hostile input."""

@@ -60,6 +60,7 @@ class Agent:
 
     def __init__(self, folder: Path, *, name: str = "edge") -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        self.name = name
         self.folder = folder
         self.file = folder / "gitsyncd.yaml"
         self.state_dir = folder / "state"
@@ -284,9 +285,7 @@ def until(fact: Callable[[], Any], what: str, *, within_s: float = 30) -> Any:
 
 
 def _matches(line: Json, facts: Mapping[str, Any]) -> bool:
-    return all(
-        wanted(line.get(key)) if callable(wanted) else line.get(key) == wanted for key, wanted in facts.items()
-    )
+    return all(wanted(line.get(key)) if callable(wanted) else line.get(key) == wanted for key, wanted in facts.items())
 
 
 def _environment(more: Mapping[str, str]) -> dict[str, str]:

@@ -231,9 +231,7 @@ def test_a_full_disk_under_the_output_of_a_command_is_said() -> None:
     [({"TERM": "xterm"}, True), ({"TERM": "xterm", "NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)],
     ids=["plain", "NO_COLOR", "dumb"],
 )
-def test_colours_are_for_terminals_that_want_them(
-    ready: Agent, environment: dict[str, str], coloured: bool
-) -> None:
+def test_colours_are_for_terminals_that_want_them(ready: Agent, environment: dict[str, str], coloured: bool) -> None:
     """On a terminal; the log of a daemon that ends at once is the output."""
     ready.document["agent"]["state_dir"] = "/proc/nowhere"
     ready.write()
