@@ -1,7 +1,7 @@
 """Identity: which object, of which kind, on which cluster. Nothing here knows what an object contains.
 
-An identity never carries the version: the same object is the same object whatever version of its group serves it
-(semantics "Identity"). What a server serves, versions included, is `ResourceType`.
+An identity never carries the version: the same object is the same object whatever version of its group serves it.
+What a server serves, versions included, is `ResourceType`.
 """
 
 from __future__ import annotations

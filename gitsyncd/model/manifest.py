@@ -49,7 +49,7 @@ class Apply(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Controls:
-    """What the annotations of one manifest ask for (contract section 4, semantics section 6)."""
+    """What the annotations of one manifest ask for: `docs/reference/annotations.md`."""
 
     reconcile: bool = True
     prune: bool = True

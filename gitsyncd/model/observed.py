@@ -10,7 +10,7 @@ from gitsyncd.model.report import Health
 
 
 class Writer(StrEnum):
-    """Classes of field managers (semantics section 4)."""
+    """Classes of field managers; who is in which is a table, `core.writers`."""
 
     US = "us"
     PERSON = "person"
@@ -21,7 +21,7 @@ class Writer(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mark:
-    """What the marks on a live object say about its owner (contract section 4)."""
+    """What the marks on a live object say about its owner: `docs/reference/marks.md`."""
 
     agent: str
     target: str

@@ -13,7 +13,7 @@ from gitsyncd.model.observed import Addition, Observed
 
 
 class Operation(StrEnum):
-    """The operations of the decision table (semantics section 1). `keep` is only counted, never listed."""
+    """The operations of the decision table, `core.plan.TABLE`. `keep` is only counted, never listed."""
 
     KEEP = "keep"
     CREATE = "create"

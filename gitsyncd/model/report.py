@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class HealthStatus(StrEnum):
-    """kstatus' words (semantics section 7)."""
+    """kstatus' words; worked out by `core.health`."""
 
     CURRENT = "current"
     IN_PROGRESS = "in-progress"
@@ -29,7 +29,7 @@ CURRENT = Health(HealthStatus.CURRENT)
 
 
 class TargetState(StrEnum):
-    """The one word that `status` shows (contract section 2)."""
+    """The one word that `status` shows: `docs/reference/json.md`."""
 
     IN_SYNC = "in-sync"
     SYNCING = "syncing"

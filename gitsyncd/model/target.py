@@ -64,7 +64,7 @@ class DriftAction(StrEnum):
 
 
 class ForeignFields(StrEnum):
-    """What to do with fields that somebody added and Git does not name (semantics section 4)."""
+    """What to do with fields that somebody added and Git does not name: `docs/explanation/drift-and-writers.md`."""
 
     REVERT_INTERACTIVE = "revert-interactive"
     REVERT_ALL = "revert-all"
@@ -94,7 +94,7 @@ class IgnoreRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrunePolicy:
-    """The budget for deletes of one turn (semantics section 5)."""
+    """The budget for deletes of one turn; what exceeds it waits for an approval."""
 
     enabled: bool = True
     max_objects: int = 50
