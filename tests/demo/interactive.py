@@ -52,7 +52,9 @@ def watch() -> int:
             del number
             stop.set()
 
-        previous = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+        previous = {
+            number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        }
         try:
             while not stop.wait(0.1) and daemon.poll() is None:
                 pass

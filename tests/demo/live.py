@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from tests.sandbox import ApiError, Cluster
@@ -118,6 +119,28 @@ def written(cluster: Cluster, since: int) -> list[str]:
         and event.resource != "leases"
         and "dryRun=" not in event.uri
     ]
+
+
+def lifetime_ms(cluster: Cluster, path: str, offset: int) -> float | None:
+    """How long a change by kubectl to one object lived, by the API server's own clock.
+
+    From receiving kubectl's last write to having answered gitsyncd's last one, as the audit log has them from a byte on:
+    an upper bound. None until it has both.
+    """
+    begun = ended = None
+    with cluster.audit_log.open("rb") as file:
+        file.seek(offset)
+        records = [json.loads(line) for line in file if line.endswith(b"\n")]
+    for record in records:
+        agent, uri = record.get("userAgent", ""), record["requestURI"]
+        on_object = uri.partition("?")[0] in {path, f"{path}/scale"} and "dryRun=" not in uri
+        if record["verb"] not in WRITES or not on_object:
+            continue
+        if agent.startswith("kubectl/"):
+            begun = datetime.fromisoformat(record["requestReceivedTimestamp"])
+        elif agent.startswith("gitsyncd/"):
+            ended = datetime.fromisoformat(record["stageTimestamp"])
+    return (ended - begun).total_seconds() * 1000 if begun and ended else None
 
 
 def owns(item: dict[str, Any], field: str) -> bool:

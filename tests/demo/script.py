@@ -52,7 +52,7 @@ def play() -> int:
                     with screen.step(title):
                         step(stage)
                 except (Unexpected, ApiError, NotReady, ProcessEnded, OSError) as error:
-                    problem = f"{title}: {error}"
+                    problem = title
                     screen.failed(str(error))
                     _keep(screen, log)
                     break
@@ -60,12 +60,12 @@ def play() -> int:
         world.close()
     left = processes_of(world.folder)
     if not problem and (left or world.folder.exists()):
-        problem = f"something is left: {left or world.folder}"
-        screen.failed(problem)
+        problem = "something is left"
+        screen.failed(f"{problem}: {left or world.folder}")
     screen.write()
     took = f"{screen.passed} facts checked in {len(STEPS)} steps, {time.monotonic() - begun:.1f} s in all"
     if problem:
-        print(f"demo failed: {problem}", file=sys.stderr)
+        print(f"demo: not as announced: {problem}", file=sys.stderr)
         return 1
     screen.write(f"✓ everything as announced: {took}; no process and no file left")
     return 0

@@ -34,7 +34,8 @@ class Stage:
 
     def end(self, number: signal.Signals) -> int:
         """Send it a signal and wait for its end; the exit code."""
-        self.screen.command(f"kill -{number.name.removeprefix('SIG')} $(pidof gitsyncd)")
+        assert self.world.daemon is not None
+        self.screen.command(f"kill -{number.name.removeprefix('SIG')} {self.world.daemon.pid}")
         return self.world.end_daemon(number)
 
     def status(self) -> dict[str, Any]:
@@ -64,9 +65,15 @@ class Stage:
     def commit_and_push(self, message: str) -> str:
         """The commit's id."""
         commit = self.world.commit(message)
-        self.screen.command(f"git commit -am {shlex.quote(message)} && git push")
+        self.screen.command(f"git add -A && git commit -m {shlex.quote(message)} && git push")
         self.world.push()
         return commit
+
+    def remove(self, *paths: str) -> None:
+        """Files or folders below `deploy`, from the work tree and the next commit."""
+        names = [f"deploy/{path}" for path in paths]
+        self.screen.command(" ".join(["git rm -r", *names]))
+        self.world.git("rm", "-rq", *names)
 
     def _word(self, word: str) -> str:
         return word if Path(word).is_absolute() else shlex.quote(word)

@@ -34,7 +34,7 @@ def killed(stage: Stage) -> None:
     screen.ok(f"killed with {len(created)} of {MANY} ConfigMaps on the API server", short(line))
 
     removed = created[0]
-    world.git("rm", "-q", f"deploy/many/{removed}.yaml")
+    stage.remove(f"many/{removed}.yaml")
     commit = stage.commit_and_push(f"no {removed} any more")
     expect(find(world.cluster, "ConfigMap", removed) is not None, f"{removed} is gone although no daemon runs")
     mark = stage.log.mark()
@@ -91,7 +91,7 @@ def _killed_in_the_middle(stage: Stage) -> list[str]:
         expect(dead.wait(30), f"after 30 s fewer than {_KILL_AT} ConfigMaps are there")
         code = world.daemon.wait(10)
     expect(code == -signal.SIGKILL, f"the daemon ended with {code}, not by SIGKILL")
-    stage.screen.command("kill -9 $(pidof gitsyncd)")
+    stage.screen.command(f"kill -9 {pid}")
     items = world.cluster.request("GET", path_of("ConfigMap"))["items"]
     return sorted(item["metadata"]["name"] for item in items if item["metadata"]["name"].startswith("many-"))
 

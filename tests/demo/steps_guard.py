@@ -56,8 +56,7 @@ def mass_deletion(stage: Stage) -> None:
         "the plan to be refused, nothing to be deleted, the rest of the commit to be applied, and drift to be undone."
     )
     before, mark = managed(world.cluster), stage.log.mark()
-    for folder in ("front", "worker", "offers", "reports"):
-        world.git("rm", "-rq", f"deploy/{folder}")
+    stage.remove("front", "worker", "offers", "reports")
     world.replace("base/settings.yaml", 'debug: "no"', 'debug: "yes"')
     commit = stage.commit_and_push("tidy up")
     line = stage.log.wait(mark, "plan refused", revision=f"main@sha1:{commit}")
@@ -93,7 +92,7 @@ def approved_deletion(stage: Stage) -> None:
         "refused again, because data go along that Git cannot bring back; after approval of this very plan, gone."
     )
     before, mark = managed(world.cluster), stage.log.mark()
-    world.git("rm", "-rq", "deploy/reports")
+    stage.remove("reports")
     commit = stage.commit_and_push("the reports have moved elsewhere")
     line = stage.log.wait(mark, "plan refused", revision=f"main@sha1:{commit}")
     screen.ok("refused", short(line))

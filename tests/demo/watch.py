@@ -1,7 +1,7 @@
 """A witness on the API server: every change of a collection, with the moment at which it arrived here.
 
-An ordinary watch with a connection of its own. How long a change lived on the cluster is read off two of its events,
-without asking whoever undid it.
+An ordinary watch with a connection of its own: that there was a change, and that it was undone, is seen without asking
+whoever undid it.
 """
 
 from __future__ import annotations

@@ -31,6 +31,7 @@ from tests.gitserver.server import GitServer
 from tests.sandbox import Cluster, Sandbox, binaries
 from tests.sandbox.processes import TETHER
 
+ROOT = Path(__file__).parents[2]
 APP = Path(__file__).with_name("app")
 
 _AGENT_FILE = """\
@@ -150,7 +151,7 @@ class World:
         tools = self.folder / "bin"
         tools.mkdir()
         (tools / "kubectl").symlink_to(binaries.program("kubectl"))
-        _script(tools / "gitsyncd", f'#!/bin/sh\nexec "{sys.executable}" -m gitsyncd "$@"\n')
+        _script(tools / "gitsyncd", f'#!/bin/sh\nPYTHONPATH="{ROOT}" exec "{sys.executable}" -m gitsyncd "$@"\n')
         _script(tools / "replace", _EDITOR.format(python=sys.executable))
         (self.folder / "env").write_text(_ENV.format(folder=self.folder, kubeconfig=self.cluster.kubeconfig))
 
@@ -202,7 +203,7 @@ class World:
         )
         self.said += [done.stdout, done.stderr]
         if done.returncode not in codes:
-            said = (done.stderr.strip() or done.stdout.strip())[-2000:]
+            said = (done.stderr.strip() or done.stdout.strip())[-800:]
             raise Unexpected(f"`{' '.join(command)}` ended with {done.returncode}, not {codes[0]}: {said}")
         return Result(done.returncode, done.stdout, done.stderr)
 
