@@ -23,6 +23,7 @@ from gitsyncd.edges.git.folder import read_folder
 from gitsyncd.edges.git.mirror import GitMirror
 from gitsyncd.edges.kube.cluster import KubeCluster
 from gitsyncd.edges.render.plain import PlainRenderer
+from gitsyncd.edges.schedule import Calendar
 from gitsyncd.edges.store import FileStore, MemoryStore
 from gitsyncd.edges.web import local
 from gitsyncd.engine.apply import Actuator
@@ -177,7 +178,9 @@ class Daemon:
             group = await stack.enter_async_context(_Scope())
             parts = build(configuration, log=self._log, store=self._store, group=group.tasks)
             edges.push_async_callback(parts.close)
-            control = self._control(parts)
+            calendar = Calendar()
+            edges.callback(calendar.close)
+            control = self._control(parts, calendar)
             control.restore_suspensions()
             if not once:
                 await stack.enter_async_context(local.serve(configuration.agent.socket, _calls(control)))
@@ -258,7 +261,7 @@ class Daemon:
                     async with loop.turning:
                         pass
 
-    def _control(self, parts: Parts) -> Control:
+    def _control(self, parts: Parts, calendar: Calendar) -> Control:
         return Control(
             self._configuration,
             __version__,
@@ -266,6 +269,7 @@ class Daemon:
             parts.sources,
             parts.views,
             parts.watches,
+            calendar=calendar,
             clock=self._clock,
             log=self._log,
             store=self._store,
@@ -345,6 +349,8 @@ async def preview(
     """
     store = MemoryStore(FileStore(configuration.agent.state_dir))
     parts = build(configuration, log=Silence(), store=store, group=None)
+    for view in parts.views.values():
+        view.read_only = True
     try:
         chosen = choose(parts.targets, names, lambda loop: loop.target) if names else parts.targets
         failed = await _prepare(parts, chosen, ref)
@@ -359,8 +365,8 @@ async def preview(
                     raise failed[loop.target.id]
                 assert loop.track.admitted is not None
                 gatherer = parts.gatherers[loop.target.id]
-                view = Preview(loop.target, loop.view, gatherer, loop.reconciler)
-                shown.append(await view.show(loop.track.admitted, fields=fields))
+                look = Preview(loop.target, loop.view, gatherer, loop.reconciler)
+                shown.append(await look.show(loop.track.admitted, fields=fields))
             except GitsyncdError as error:
                 error.subject = error.subject or loop.target.id
                 errors.append(error)

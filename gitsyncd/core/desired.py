@@ -175,7 +175,7 @@ def _settle(document: Document, body: dict[str, Any], object_id: ObjectId, autos
         yields += ("/spec/replicas",)
         left_out = f".spec.replicas is left to {autoscaler}"
     # A copy: what orjson returns keeps the room of the buffer it was written in, some 4 kB for the usual 1 kB.
-    encoded = memoryview(orjson.dumps(body)).tobytes()
+    encoded = memoryview(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).tobytes()
     return Manifest(
         id=object_id,
         api_version=document.api_version,

@@ -195,7 +195,7 @@ class Actuator:
         return current
 
     async def _send(self, change: Change, resource: ResourceType, before: Json | None) -> Json:
-        """Bound to the object's UID and not to its version: what Git says is right whatever a controller wrote meanwhile."""
+        """Bound to the UID and not to the version: Git is right whatever a controller wrote meanwhile."""
         manifest = change.manifest
         assert manifest is not None
         body = manifest.body

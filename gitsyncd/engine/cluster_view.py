@@ -103,6 +103,8 @@ class ClusterView:
         self._claimed = asyncio.Event()
         self._discovering = asyncio.Lock()
         self._discovered_at = 0.0
+        self.read_only = False
+        """For `plan` and `diff`: not even the agent's own Secret is made."""
         self.news: set[asyncio.Event] = set()
         """Set at every change of a record: for those who wait for health."""
 
@@ -192,7 +194,7 @@ class ClusterView:
     async def digest_key(self) -> bytes:
         """The key for digests of Secrets, asked for once."""
         if not self.key:
-            self.key = await self.api.digest_key()
+            self.key = await self.api.digest_key(create=not self.read_only)
         return self.key
 
     def resource(self, object_id: ObjectId, api_version: str) -> ResourceType:

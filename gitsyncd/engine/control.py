@@ -21,11 +21,12 @@ from gitsyncd.model.manifest import Desired
 from gitsyncd.model.observed import Observed
 from gitsyncd.model.plan import Operation
 from gitsyncd.model.report import HealthStatus, TargetState
+from gitsyncd.model.source import Repository, Source
 from gitsyncd.model.target import Policy, Target
 
 if TYPE_CHECKING:
     from gitsyncd.engine.cluster_view import ClusterView
-    from gitsyncd.engine.ports import Clock, Log, Store
+    from gitsyncd.engine.ports import Calendar, Clock, Log, Store
     from gitsyncd.engine.source_loop import SourceLoop, Track
     from gitsyncd.engine.target_loop import TargetLoop
     from gitsyncd.engine.watch_loop import Watches
@@ -47,6 +48,7 @@ class Control:
         views: Mapping[str, ClusterView],
         watches: Mapping[str, Watches],
         *,
+        calendar: Calendar,
         clock: Clock,
         log: Log,
         store: Store,
@@ -57,6 +59,7 @@ class Control:
         self._sources = sources
         self._views = views
         self._watches = watches
+        self._calendar = calendar
         self._clock = clock
         self._log = log
         self._store = store
@@ -212,6 +215,7 @@ class Control:
         until = self._clock.now() + duration
         for loop in self._chosen([name]):
             loop.suspend(Suspension(until, reason))
+            self._calendar.at(loop.target.id, until, loop.bell.ring)
         self._remember_suspensions()
         return self.status([name])
 
@@ -232,7 +236,9 @@ class Control:
         for loop in self._targets:
             kept = stored.get(loop.target.id)
             if isinstance(kept, Mapping) and loop.suspension is None:
-                loop.suspension = Suspension(datetime.fromisoformat(str(kept["until"])), str(kept.get("reason", "")))
+                until = datetime.fromisoformat(str(kept["until"]))
+                loop.suspension = Suspension(until, str(kept.get("reason", "")))
+                self._calendar.at(loop.target.id, until, loop.bell.ring)
 
     def _remember_suspensions(self) -> None:
         self._store.save(
@@ -280,8 +286,8 @@ class Control:
 
     def _ghost(self, name: str, view: ClusterView) -> Target:
         """A target that is only known by its inventory."""
-        source = self._configuration.targets[0].source
-        return Target(name=name, cluster=view.cluster.name, source=source, path="", policy=Policy())
+        nowhere = Source(name="", repository=Repository(url=""), branch="", interval=timedelta(0), timeout=timedelta(0))
+        return Target(name=name, cluster=view.cluster.name, source=nowhere, path="", policy=Policy())
 
     async def _prune_all(self, target: Target, view: ClusterView) -> tuple[int, list[dict[str, Any]]]:
         inventory = view.inventories[target.name]

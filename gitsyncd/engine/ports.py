@@ -33,6 +33,13 @@ class Clock(Protocol):
         """In [0, 1)."""
 
 
+class Calendar(Protocol):
+    """Appointments on the wall clock."""
+
+    def at(self, name: str, moment: datetime, ring: Callable[[], None]) -> None:
+        """Ring once at `moment` (aware), or at once when it is past. A later call with the same name replaces this."""
+
+
 class Log(Protocol):
     """A structured log: a constant phrase and facts as keys."""
 
@@ -166,7 +173,10 @@ class ClusterApi(Protocol):
     async def drop_inventory(self, target: str) -> None:
         """Remove all shards of a target that owns nothing any more."""
 
-    async def digest_key(self) -> bytes:
-        """The key for digests of Secrets, from the Secret `gitsyncd.<agent>.key`, created when missing."""
+    async def digest_key(self, *, create: bool) -> bytes:
+        """The key for digests of Secrets, from the Secret `gitsyncd.<agent>.key`.
+
+        Created when missing; without `create`, a key for this once takes its place.
+        """
 
     async def close(self) -> None: ...

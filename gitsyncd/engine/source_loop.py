@@ -47,6 +47,8 @@ class Track:
         self._log = log
         self._store = store
         self._approved: set[str] = set()
+        self._told = ""
+        """The revision that was last said to be held."""
         self._descends_from: set[tuple[str, str]] = set()
 
     @property
@@ -178,7 +180,11 @@ class Track:
         self._ring()
 
     def _hold(self, revision: str, admitted: str) -> None:
+        """Said once per head."""
         self.held = REWOUND
+        if self._told == revision:
+            return
+        self._told = revision
         self._log.error(
             "revision held",
             source=self.source.name,

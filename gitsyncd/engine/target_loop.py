@@ -164,6 +164,7 @@ class TargetLoop:
             newest = self.track.admitted
             return (
                 self._stopping
+                or self.suspension is not None
                 or self._clock.monotonic() > deadline
                 or (newest is not None and newest.commit != revision.commit)
             )
@@ -173,6 +174,8 @@ class TargetLoop:
         self._digest(report, revision, self._clock.monotonic() - begun)
         if report.again:
             await self._soon(report.again)
+        elif report.partial and report.written and self.problems:
+            self.bell.ring()  # what was put right may be what the others lacked: their namespace, say
         elif report.superseded or self.view.resources is not served:
             self.bell.ring()  # kinds that this turn defined are to be watched from now on
 
@@ -328,11 +331,11 @@ class TargetLoop:
         """Suspended: nothing is looked at on the cluster, but the other targets still hear what this one wants."""
         assert self.suspension is not None
         self._enter(TargetState.SUSPENDED)
-        until = self.suspension.until
-        left = (
-            (until - self._clock.now()).total_seconds() if until is not None else self.target.interval.total_seconds()
-        )
-        self._full_due = self._clock.monotonic() + max(left, 0.01)
+        wait = self.target.interval.total_seconds()
+        if self.suspension.until is not None:
+            # The calendar rings at that moment; this is for one that rang a little early.
+            wait = min(wait, max((self.suspension.until - self._clock.now()).total_seconds(), _AGAIN_BASE_S))
+        self._full_due = self._clock.monotonic() + wait
         if self.track.admitted is not None and self.view.uid:
             try:
                 await self._gatherer.desire(self.track.admitted)

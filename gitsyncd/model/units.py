@@ -6,9 +6,10 @@ import re
 from datetime import timedelta
 from decimal import Decimal
 
-_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(h|ms|m|s)")
+_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(h|ms|m|s)", re.ASCII)
+_LONGEST = Decimal(timedelta.max // timedelta(seconds=1))
 _SECONDS = {"h": Decimal(3600), "m": Decimal(60), "s": Decimal(1), "ms": Decimal("0.001")}
-_QUANTITY = re.compile(r"(\d+(?:\.\d+)?)(Ki|Mi|Gi|Ti|k|M|G|T)?")
+_QUANTITY = re.compile(r"(\d+(?:\.\d+)?)(Ki|Mi|Gi|Ti|k|M|G|T)?", re.ASCII)
 _BYTES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 
 
@@ -18,14 +19,14 @@ def parse_duration(text: str) -> timedelta:
     while match := _DURATION_PART.match(text, position):
         seconds += Decimal(match[1]) * _SECONDS[match[2]]
         position = match.end()
-    if not text or position != len(text):
+    if not text or position != len(text) or seconds > _LONGEST:
         raise ValueError(f"{text!r} is not a duration such as 90s, 10m or 1h30m")
     return timedelta(seconds=float(seconds))
 
 
 def format_duration(duration: timedelta) -> str:
     """`1h30m`, `90s` is written `1m30s`; parts of a second only below one minute."""
-    seconds = duration.total_seconds()
+    seconds = round(duration.total_seconds(), 3)
     if seconds < 60:
         return f"{seconds:.3f}".rstrip("0").rstrip(".") + "s"
     hours, rest = divmod(round(seconds), 3600)

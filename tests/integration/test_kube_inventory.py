@@ -204,21 +204,21 @@ async def test_a_dropped_target_can_begin_again(connect: Connect) -> None:
 async def test_the_digest_key_is_made_once_and_the_same_for_all(connect: Connect) -> None:
     edges = [connect() for _ in range(5)]
 
-    keys = await asyncio.gather(*(edge.digest_key() for edge in edges))
+    keys = await asyncio.gather(*(edge.digest_key(create=True) for edge in edges))
 
     assert len(set(keys)) == 1
     assert len(keys[0]) == 32
-    assert await connect("other").digest_key() != keys[0]
+    assert await connect("other").digest_key(create=True) != keys[0]
 
 
 async def test_a_key_that_somebody_broke_is_named(connect: Connect, bare_cluster: Cluster, namespace: str) -> None:
-    await connect().digest_key()
+    await connect().digest_key(create=True)
     path = f"/api/v1/namespaces/{namespace}/secrets/gitsyncd.edge.key"
     merge = "application/merge-patch+json"
     bare_cluster.request("PATCH", path, {"data": {"key": "c2hvcnQ="}}, content_type=merge)
 
     with pytest.raises(StateError) as caught:
-        await connect().digest_key()
+        await connect().digest_key(create=True)
 
     assert "'gitsyncd.edge.key' does not hold a key of 32 bytes" in caught.value.message
 

@@ -118,8 +118,8 @@ class KubeCluster:
     async def drop_inventory(self, target: str) -> None:
         await self._ledger.drop(target)
 
-    async def digest_key(self) -> bytes:
-        return await self._ledger.digest_key()
+    async def digest_key(self, *, create: bool) -> bytes:
+        return await self._ledger.digest_key(create=create)
 
     async def close(self) -> None:
         await self._client.close()

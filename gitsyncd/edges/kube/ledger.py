@@ -107,15 +107,19 @@ class Ledger:
         self._shards.pop(target, None)
         self._saved.pop(target, None)
 
-    async def digest_key(self) -> bytes:
-        """From the Secret `gitsyncd.<agent>.key`; whoever makes it first, all get the same."""
+    async def digest_key(self, *, create: bool) -> bytes:
+        """From the Secret `gitsyncd.<agent>.key`; whoever makes it first, all get the same.
+
+        Without `create`, a key for this once where there is none.
+        """
         name = f"gitsyncd.{self._agent}.key"
         path = self._path("secrets")
         read = Call(method="GET", verb="get", path=f"{path}/{name}", subject=self._subject("Secret", name), secret=True)
         try:
             return _key_of(decoded(await self._client.send(read), self._client), name)
         except NotFound:
-            pass
+            if not create:
+                return secrets.token_bytes(KEY_BYTES)
         key = base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode()
         body = {
             "apiVersion": "v1",
