@@ -20,7 +20,7 @@ class Calendar:
         self._scheduler: AsyncIOScheduler | None = None
 
     def at(self, name: str, moment: datetime, ring: Callable[[], None]) -> None:
-        """Ring once at `moment` (aware), or at once when it is past. A later call of the same name replaces this one."""
+        """Ring once at `moment` (aware), at once when it is past. A later call of the same name replaces this one."""
         # Imported at the first use: 5 MB that an agent without appointments need not carry.
         from apscheduler.triggers.date import DateTrigger
 
