@@ -80,7 +80,7 @@ def mass_deletion(stage: Stage) -> None:
     line = stage.in_sync(mark, commit)
     changed = differing(before, managed(world.cluster), but=frozenset({"ConfigMap/shop/settings"}))
     expect(not changed, f"these objects have changed after the revert: {changed}")
-    screen.ok("reverted: in sync again, and no object was ever touched", short(line))
+    screen.ok("reverted: in sync again, and no other object was ever touched", short(line))
 
 
 def approved_deletion(stage: Stage) -> None:
