@@ -47,9 +47,9 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    from gitsyncd.engine.ports import Log, Store
+    from gitsyncd.engine.ports import Clock, ClusterApi, Log, Mirror, Renderer, Store
     from gitsyncd.model.source import Repository, Source
-    from gitsyncd.model.target import Configuration
+    from gitsyncd.model.target import Agent, Cluster, Configuration
 
 _CONNECT_BASE = timedelta(seconds=1)
 _CONNECT_CAP = timedelta(seconds=30)
@@ -69,12 +69,28 @@ class SystemClock:
         return random.random()
 
 
+def _git_mirror(agent: Agent, source: Source) -> GitMirror:
+    folder = agent.state_dir / "mirrors" / mirror_name(source.repository)
+    return GitMirror(folder, source.repository, source.timeout, agent=f"gitsyncd/{__version__} ({agent.name})")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edges:
+    """How the outside world is reached: one maker for each port of the engine."""
+
+    cluster: Callable[[Cluster, Agent], ClusterApi] = KubeCluster
+    mirror: Callable[[Agent, Source], Mirror] = _git_mirror
+    renderer: Callable[[], Renderer] = PlainRenderer
+    clock: Clock = field(default_factory=SystemClock)
+
+
 @dataclass(slots=True)
 class Parts:
     """Everything that one agent file asks for, built and wired, nothing started."""
 
     configuration: Configuration
-    mirrors: dict[Repository, GitMirror] = field(default_factory=dict)
+    edges: Edges = field(default_factory=Edges)
+    mirrors: dict[Repository, Mirror] = field(default_factory=dict)
     tracks: dict[tuple[str, str], Track] = field(default_factory=dict)
     sources: list[SourceLoop] = field(default_factory=list)
     views: dict[str, ClusterView] = field(default_factory=dict)
@@ -89,17 +105,24 @@ class Parts:
             await mirror.close()
 
 
-def build(configuration: Configuration, *, log: Log, store: Store, group: asyncio.TaskGroup | None) -> Parts:
+def build(
+    configuration: Configuration,
+    *,
+    log: Log,
+    store: Store,
+    group: asyncio.TaskGroup | None,
+    edges: Edges | None = None,
+) -> Parts:
     """Wire the parts. With a task group, clusters are watched; without, every look lists afresh."""
-    parts = Parts(configuration)
-    clock = SystemClock()
+    parts = Parts(configuration, edges or Edges())
+    clock = parts.edges.clock
     writers = WriterTable.build(configuration.agent.writers)
     for cluster in configuration.clusters:
-        api = KubeCluster(cluster, configuration.agent)
+        api = parts.edges.cluster(cluster, configuration.agent)
         view = ClusterView(cluster, api, configuration.agent, writers=writers, clock=clock, log=log, store=store)
         parts.views[cluster.name] = view
         parts.watches[cluster.name] = Watches(view, group, clock=clock, log=log)
-    renderers: dict[str, PlainRenderer] = defaultdict(PlainRenderer)
+    renderers: dict[str, Renderer] = defaultdict(parts.edges.renderer)
     for target in configuration.targets:
         track = _track(parts, target.source, log=log, store=store, clock=clock)
         view, watches = parts.views[target.cluster], parts.watches[target.cluster]
@@ -120,16 +143,13 @@ def build(configuration: Configuration, *, log: Log, store: Store, group: asynci
     return parts
 
 
-def _track(parts: Parts, source: Source, *, log: Log, store: Store, clock: SystemClock) -> Track:
+def _track(parts: Parts, source: Source, *, log: Log, store: Store, clock: Clock) -> Track:
     key = (source.name, source.branch)
     if key not in parts.tracks:
         mirror = parts.mirrors.get(source.repository)
         if mirror is None:
-            folder = parts.configuration.agent.state_dir / "mirrors" / mirror_name(source.repository)
-            agent = f"gitsyncd/{__version__} ({parts.configuration.agent.name})"
-            mirror = parts.mirrors[source.repository] = GitMirror(
-                folder, source.repository, source.timeout, agent=agent
-            )
+            mirror = parts.edges.mirror(parts.configuration.agent, source)
+            parts.mirrors[source.repository] = mirror
         parts.tracks[key] = Track(source, mirror, clock=clock, log=log, store=store)
     return parts.tracks[key]
 
@@ -150,11 +170,14 @@ def _wanted_commits(parts: Parts, view: ClusterView) -> Mapping[str, str]:
 class Daemon:
     """One run of the agent, from an agent file to the exit code."""
 
-    def __init__(self, configuration: Configuration, *, log: Log) -> None:
+    def __init__(
+        self, configuration: Configuration, *, log: Log, edges: Edges | None = None, store: Store | None = None
+    ) -> None:
         self._configuration = configuration
         self._log = log
-        self._clock = SystemClock()
-        self._store = FileStore(configuration.agent.state_dir)
+        self._edges = edges or Edges()
+        self._clock = self._edges.clock
+        self._store = store or FileStore(configuration.agent.state_dir)
         self._stop = asyncio.Event()
         self._signal = ""
 
@@ -176,7 +199,7 @@ class Daemon:
         code = 0
         async with AsyncExitStack() as edges, AsyncExitStack() as stack:
             group = await stack.enter_async_context(_Scope())
-            parts = build(configuration, log=self._log, store=self._store, group=group.tasks)
+            parts = build(configuration, log=self._log, store=self._store, group=group.tasks, edges=self._edges)
             edges.push_async_callback(parts.close)
             calendar = Calendar()
             edges.callback(calendar.close)

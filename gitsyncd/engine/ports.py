@@ -87,6 +87,8 @@ class Mirror(Protocol):
         Raises `RevisionNotFound`, `SourceTooLarge`, `MirrorDamaged`, `ManifestInvalid`.
         """
 
+    async def close(self) -> None: ...
+
 
 class Renderer(Protocol):
     """Files to documents. Works in a child process that may die of what it reads."""
