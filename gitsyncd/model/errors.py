@@ -220,6 +220,7 @@ class Rejected(ClusterError):
     """Validation or admission said no, in words that the message quotes."""
 
     remedy = Remedy.FIX_REPO
+    default_hint = "Correct the manifest in Git: the words are those of the API server, or of an admission rule on it."
 
     def __init__(self, message: str, *, fields: tuple[str, ...] = (), subject: str = "", hint: str = "") -> None:
         super().__init__(message, subject=subject, hint=hint)

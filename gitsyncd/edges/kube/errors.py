@@ -51,6 +51,8 @@ _WEBHOOK_FAILED = re.compile(
 # Server-side apply answers 500 without a reason when a field is not in the schema, or of the wrong type; strict
 # decoding of everything else answers 400.
 _UNTYPED = re.compile(r"^failed to create typed patch object \([^)]*\): ")
+# And 500 again when a value is of the right type and still cannot be read: a quantity, a time, base64, a fraction.
+_UNREADABLE = re.compile(r"^failed to convert new object \([^)]*\) to proper version: (?:unable to convert [^:]*: )?")
 _UNTYPED_FIELD = re.compile(r"^\s*(\.\S+?): ", re.MULTILINE)
 _STRICT_FIELD = re.compile(r'(?:unknown|duplicate) field "([^"]+)"')
 # The wordings of "this cannot change on a live object". A wording that is not here is an ordinary refusal: an object is
@@ -166,6 +168,21 @@ def _field_not_declared(status: Status, answer: Answer) -> ClusterError | None:
     return Rejected(said, subject=_subject(answer), fields=fields, hint="Correct or remove these fields.")
 
 
+def _value_not_readable(status: Status, answer: Answer) -> ClusterError | None:
+    match = _UNREADABLE.match(status.message)
+    if not match:
+        return None
+    said = status.message[match.end() :].removeprefix("error decoding from json: ")
+    if answer.secret:
+        said = "the words of the server are left out, as they may quote the Secret"
+    return Rejected(
+        f"a value cannot be read as what its field holds: {said}",
+        subject=_subject(answer),
+        hint="The server does not say which field: look at quantities, times, whole numbers, and at `data`, which is "
+        "base64 (a Secret's `stringData` is plain text).",
+    )
+
+
 def _resource_version_too_large(status: Status, answer: Answer) -> ClusterError | None:
     """A version that the server has not reached yet: it was restored from a backup, or lags behind for long."""
     if not any(reason == "ResourceVersionTooLarge" for reason, _, _ in status.causes):
@@ -177,6 +194,7 @@ _BY_CONTENT: tuple[Callable[[Status, Answer], ClusterError | None], ...] = (
     _webhook_denied,
     _webhook_failed,
     _field_not_declared,
+    _value_not_readable,
     _resource_version_too_large,
 )
 
