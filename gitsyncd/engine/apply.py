@@ -148,8 +148,10 @@ class Actuator:
             before = await self._before(change, resource)
             try:
                 answer = await self._send(change, resource, before)
-            except Immutable:
-                if not manifest.controls.recreate or (change.id.group, change.id.kind) in NEEDS_APPROVAL:
+            except Immutable as error:
+                if (change.id.group, change.id.kind) in NEEDS_APPROVAL:
+                    raise _never_recreated(change, error) from error
+                if not manifest.controls.recreate:
                     raise
                 answer = await self._recreate(change, resource)
                 operation = Operation.RECREATE
@@ -352,6 +354,16 @@ def _blocked(change: Change) -> ClusterError:
         return Changed(change.reason, subject=subject, hint="Nothing to do, unless a finalizer holds it for ever.")
     hint = "Remove it from one of the two places, or set `adopt` for this target if it is meant to take the object."
     return Conflict(change.reason, subject=subject, hint=hint)
+
+
+def _never_recreated(change: Change, error: Immutable) -> Immutable:
+    return Immutable(
+        error.message,
+        fields=error.fields,
+        subject=error.subject,
+        hint=f"gitsyncd deletes no {change.id.kind} to make it anew, since data would be lost: take the change back, give "
+        "the object another name, or delete it yourself.",
+    )
 
 
 def _stale_annotations(live: Json) -> dict[str, None]:
