@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.daemon import Agent
-from tests.e2e.fleet import NOTE, Fleet, Slot
+from tests.e2e.fleet import NEVER, NOTE, Fleet, Slot
 from tests.gitserver.repository import Repo
 from tests.sandbox import Cluster
 
@@ -42,7 +42,8 @@ def fleet(
     slots = [f"slot-{number:02}" for number in range(SLOTS)]
     for slot in slots:
         agent.target(slot, path=slot, namespace=f"{name}-{slot}")
-    repo.commit({f"{slot}/README.md": NOTE for slot in slots})
+    agent.target(NEVER, path=NEVER, namespace=f"{name}-{NEVER}", adopt="never")
+    repo.commit({f"{slot}/README.md": NOTE for slot in [*slots, NEVER]})
     with agent.start() as daemon:
         daemon.wait_for("daemon ready")
         yield Fleet(agent, bare_cluster, repo, daemon, slots)

@@ -18,6 +18,9 @@ from tests.sandbox import ApiError, Cluster
 NOTE = "Nothing here yet."
 """A path must exist, be it without manifests."""
 
+NEVER = "never"
+"""The target with `adopt: never`."""
+
 
 @dataclass(slots=True)
 class Slot:
