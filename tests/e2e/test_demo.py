@@ -59,7 +59,7 @@ def test_on_a_terminal_the_demo_shows_what_to_try_then_the_log_and_ends_cleanly(
     assert demo.wait(30) == 0
     os.close(ours)
     assert shown.index("kubectl edit deployment worker") < shown.index("daemon started") < shown.index("daemon ready")
-    assert re.search(r"target in sync\s+objects=23 .*target=shop@c1", shown), shown[-2000:]
+    assert re.search(r"target in sync\s+target=shop@c1 revision=main@sha1:[0-9a-f]{10} objects=23", shown), shown
     assert processes_of(folder) == []
     assert list(folder.iterdir()) == []
 
