@@ -389,13 +389,20 @@ async def preview(
                 assert loop.track.admitted is not None
                 gatherer = parts.gatherers[loop.target.id]
                 look = Preview(loop.target, loop.view, gatherer, loop.reconciler)
-                shown.append(await look.show(loop.track.admitted, fields=fields))
+                shown.append(await look.show(loop.track.admitted, fields=fields) | {"held": _held(loop.track)})
             except GitsyncdError as error:
                 error.subject = error.subject or loop.target.id
                 errors.append(error)
         return {"targets": shown, "errors": errors}
     finally:
         await parts.close()
+
+
+def _held(track: Track) -> dict[str, Any] | None:
+    """A head that is not admitted: whoever has just pushed it should not read that there is nothing to do."""
+    if not track.held or track.head is None:
+        return None
+    return {"source": track.source.name, "revision": track.head, "reason": track.held}
 
 
 async def _prepare(parts: Parts, chosen: Sequence[TargetLoop], ref: str | None) -> dict[str, GitsyncdError]:

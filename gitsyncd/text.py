@@ -60,6 +60,9 @@ def _target_plan(target: Mapping[str, Any], paint: Paint) -> Iterable[str]:
             yield f"      fix: {clean(change['hint'])}"
     if target["changes"]:
         yield f"  {_counts(target)}   plan {target['plan']}"
+    if held := target.get("held"):
+        yield paint(f"  held: the head {held['revision']} is not admitted: {held['reason']}", "red")
+        yield f"  fix: if it is meant: gitsyncd approve {held['source']} --revision {held['revision']}"
     refused = target["refused"]
     if refused:
         yield paint(f"  refused: {clean(refused['reason'])}", "red")
