@@ -361,8 +361,8 @@ def _never_recreated(change: Change, error: Immutable) -> Immutable:
         error.message,
         fields=error.fields,
         subject=error.subject,
-        hint=f"gitsyncd deletes no {change.id.kind} to make it anew, since data would be lost: take the change back, give "
-        "the object another name, or delete it yourself.",
+        hint=f"gitsyncd deletes no {change.id.kind} to make it anew, since data would be lost: take the change back, "
+        "give the object another name, or delete it yourself.",
     )
 
 

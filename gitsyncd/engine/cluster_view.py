@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from gitsyncd.core.writers import WriterTable
     from gitsyncd.engine.ports import Clock, ClusterApi, Json, Log, Store
     from gitsyncd.engine.trigger import Bell
-    from gitsyncd.model.answers import ClusterIdentity, WatchEvent
+    from gitsyncd.model.answers import ClusterIdentity, Discovery, WatchEvent
     from gitsyncd.model.inventory import Inventory
     from gitsyncd.model.observed import Observed
     from gitsyncd.model.target import Agent, Cluster
@@ -79,6 +79,8 @@ class ClusterView:
         self.agent = agent
         self.writers = writers
         self.resources: Mapping[ObjectType, ResourceType] = {}
+        self.stale_groups: frozenset[str] = frozenset()
+        """Groups with an API that does not answer: a kind of theirs that is not served may exist all the same."""
         self.inventories: dict[str, Inventory] = {}
         self.objects: dict[ObjectId, Observed] = {}
         """Live objects that carry our label, and those that carried it until a moment ago."""
@@ -113,7 +115,7 @@ class ClusterView:
     async def open(self) -> None:
         """Learn who answers, what it serves and what we own there. Raises `ClusterError` or `StateError`."""
         await self.identify()
-        self.resources = await self.api.discover()
+        self._serves(await self.api.discover())
         self.inventories = dict(await self.api.load_inventories())
         for target, inventory in self.inventories.items():
             if inventory.cluster_uid and inventory.cluster_uid != self.uid:
@@ -186,10 +188,13 @@ class ClusterView:
         async with self._discovering:
             if self._clock.monotonic() - self._discovered_at < DISCOVER_EVERY_S:
                 await asyncio.sleep(DISCOVER_EVERY_S)
-            fresh = await self.api.discover()
-            if fresh != self.resources:
-                self.resources = fresh
+            self._serves(await self.api.discover())
             self._discovered_at = self._clock.monotonic()
+
+    def _serves(self, found: Discovery) -> None:
+        self.stale_groups = found.stale
+        if found.resources != self.resources:
+            self.resources = found.resources
 
     async def digest_key(self) -> bytes:
         """The key for digests of Secrets, asked for once."""

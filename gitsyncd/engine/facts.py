@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from gitsyncd.core.desired import HPA, SCALABLE, SECRET, Place, desired, scaled_by
 from gitsyncd.core.ledger import rebuilt
+from gitsyncd.core.order import CRD
 from gitsyncd.engine.cluster_view import Claims, identify
 from gitsyncd.model.errors import (
     ClusterDenied,
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
 
     from gitsyncd.engine.cluster_view import ClusterView
-    from gitsyncd.engine.ports import Mirror, Renderer
+    from gitsyncd.engine.ports import Json, Mirror, Renderer
     from gitsyncd.engine.watch_loop import Watches
     from gitsyncd.model.manifest import Document
     from gitsyncd.model.observed import Observed
@@ -55,6 +56,8 @@ class Facts:
     unseen: Mapping[ObjectId, GitsyncdError] = field(default_factory=dict)
     claims: Mapping[ObjectId, str] = field(default_factory=dict)
     claims_complete: bool = True
+    lost: str = ""
+    """What was wrong with the inventory, when it had to be rebuilt from marks; empty nearly always."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +101,11 @@ class Gatherer:
             await siblings.settle(CLAIMS_WAIT_S)
         claims, complete = siblings.claims()
         blind = await self._see(wanted, inventory)
-        if not inventory.serial and not inventory.entries:
-            inventory = self._rebuild(inventory)
-        unseen = self._unseen(wanted, inventory, blind)
+        lost = self._loss(inventory)
+        if lost:
+            inventory = await self._rebuild(inventory)
+            blind |= await self._see(wanted, inventory)
+        unseen = await self._unseen(wanted, inventory, blind)
         ids = (wanted.manifests.keys() | inventory.entries.keys()) - unseen.keys()
         observed = await self._observe(ids, wanted, inventory)
         shown = replace(wanted, manifests=_without(wanted.manifests, unseen)) if unseen else wanted
@@ -113,6 +118,7 @@ class Gatherer:
             unseen=unseen,
             claims=claims,
             claims_complete=complete,
+            lost=lost,
         )
 
     async def _look_for_kinds(self, wanted: Desired, revision: Revision) -> Desired:
@@ -125,20 +131,36 @@ class Gatherer:
         """What is recorded now, whole."""
         return self._view.inventories.get(self._target.name) or Inventory(target=self._target.id)
 
-    def _rebuild(self, empty: Inventory) -> Inventory:
-        """An inventory that was lost, from the marks on live objects. There is none of either at a first sync."""
-        marked = {
-            object_id: observed
-            for object_id, observed in self._view.objects.items()
-            if observed.mark is not None
-            and observed.mark.describes_itself
-            and observed.mark.target == self._target.name
-        }
-        if not marked:
-            return empty
-        versions = {(kind.group, kind.kind): kind.api_version for kind in self._view.resources}
-        found = {i: (versions.get((i.group, i.kind), "v1"), observed) for i, observed in marked.items()}
-        inventory = rebuilt(self._target.id, found, cluster_uid=self._view.uid)
+    def _loss(self, inventory: Inventory) -> str:
+        """What is wrong with the record; empty nearly always. At a first sync there is neither record nor object."""
+        if inventory.damage:
+            return inventory.damage
+        if inventory.serial or inventory.entries or not any(map(self._marked, self._view.objects.items())):
+            return ""
+        return "the inventory is missing, and objects of this target are there"
+
+    def _marked(self, known: tuple[ObjectId, Observed]) -> bool:
+        mark = known[1].mark
+        return mark is not None and mark.describes_itself and mark.target == self._target.name
+
+    async def _rebuild(self, left: Inventory) -> Inventory:
+        """An inventory that was lost, from what is left of it and the marks on live objects of every kind."""
+        marked: dict[ObjectId, tuple[str, Observed]] = {}
+
+        async def look(resource: ResourceType) -> None:
+            with suppress(ClusterDenied, KindUnknown):
+                listing = await self._view.api.list(resource, selector=self._view.selector, each=note)
+                version = resource.type.api_version
+                marked.update({known[0]: (version, known[1]) for known in listing.items if self._marked(known)})
+
+        def note(item: Json) -> tuple[ObjectId, Observed]:
+            kind = ObjectType(api_version=item["apiVersion"], kind=item["kind"])
+            object_id = identify(kind, item)
+            return object_id, self._view.reduce(object_id, item)
+
+        await asyncio.gather(*(look(resource) for resource in self._view.resources.values() if resource.preferred))
+        fresh = rebuilt(self._target.id, marked, cluster_uid=self._view.uid)
+        inventory = replace(fresh, entries={**fresh.entries, **left.entries}, serial=left.serial, commit=left.commit)
         self._view.inventories[self._target.name] = inventory
         return inventory
 
@@ -244,15 +266,18 @@ class Gatherer:
         served = (t for t in self._view.resources if (t.group, t.kind) == (object_id.group, object_id.kind))
         return next(served, None)
 
-    def _unseen(
+    async def _unseen(
         self, wanted: Desired, inventory: Inventory, blind: Mapping[ObjectType, ClusterError]
     ) -> dict[ObjectId, GitsyncdError]:
         """Objects that could not be looked at.
 
-        A kind that is not served says nothing about its objects: they may be there.
+        A kind that is not served says nothing about its objects: they may be there, unless it is known to be gone.
         """
         blind_kinds = {(kind.group, kind.kind): error for kind, error in blind.items()}
         served = {(kind.group, kind.kind) for kind in self._view.resources}
+        left = {(i.group, i.kind) for i in inventory.entries.keys() - wanted.manifests.keys() - wanted.unknown.keys()}
+        if missing := left - served - blind_kinds.keys():
+            served |= await self._gone_kinds(missing)
         unseen: dict[ObjectId, GitsyncdError] = {}
         for object_id in wanted.manifests.keys() | inventory.entries.keys():
             kind = (object_id.group, object_id.kind)
@@ -265,6 +290,28 @@ class Gatherer:
                     hint="It is looked at again when its API answers.",
                 )
         return unseen
+
+    async def _gone_kinds(self, kinds: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
+        """Those of these unserved kinds that no longer exist, and with them none of their objects.
+
+        A fresh discovery must not name them, all of their group must have answered, and no definition may announce
+        them: a server that has just started serves its definitions a moment later.
+        """
+        await self._view.rediscover()
+        served = {(kind.group, kind.kind) for kind in self._view.resources}
+        candidates = {kind for kind in kinds if kind not in served and kind[0] not in self._view.stale_groups}
+        definitions = next(
+            (r for t, r in self._view.resources.items() if (t.group, t.kind) == CRD and r.preferred), None
+        )
+        if not candidates or definitions is None:
+            return set()
+        try:
+            defined = await self._view.api.list(definitions, each=_defined_kind)
+        except ClusterDenied as error:
+            if error.expired:
+                raise
+            return set()
+        return candidates - set(defined.items)
 
     async def _observe(
         self, ids: Collection[ObjectId], wanted: Desired, inventory: Inventory
@@ -356,6 +403,15 @@ class Siblings:
     def _undecided(self) -> bool:
         commits = self._wanted_commits()
         return any(not commits[name] or self._view.claims[name].tried != commits[name] for name in self.silent())
+
+
+def _defined_kind(definition: Json) -> tuple[str, str]:
+    """Group and kind that a CustomResourceDefinition announces; empty for odd shapes."""
+    spec = definition.get("spec")
+    names = spec.get("names") if isinstance(spec, dict) else None
+    if not isinstance(spec, dict) or not isinstance(names, dict):
+        return "", ""
+    return str(spec.get("group", "")), str(names.get("kind", ""))
 
 
 def _without(mapping: Mapping[ObjectId, T], left_out: Collection[ObjectId]) -> dict[ObjectId, T]:

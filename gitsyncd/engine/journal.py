@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gitsyncd.core.plan import DELETED_ON_CLUSTER
-from gitsyncd.model.errors import Changed, GitsyncdError, RenderError
+from gitsyncd.model.errors import Changed, GitsyncdError, RenderError, StateError
 from gitsyncd.model.observed import Writer
 from gitsyncd.model.plan import DriftKind, Operation
 
@@ -207,6 +207,15 @@ class Journal:
             retry_s=round(retry_s, 1),
             **explain(error),
         )
+
+    def inventory_lost(self, revision: Revision, what: str) -> None:
+        """Said by the turn that rebuilds it; the next one is as any other."""
+        error = StateError(
+            f"{what}: it is rebuilt from the marks on the objects, and this turn deletes nothing",
+            subject=self._target,
+            hint="Nothing to do for the objects; find out who changes the agent's own ConfigMaps.",
+        )
+        self.target_failed(str(revision), 0, error, 0.0)
 
     def waiting(self, reason: str) -> None:
         self._log.info("target waiting", target=self._target, **{"for": reason})

@@ -11,8 +11,8 @@ from datetime import datetime
 from typing import Any, Protocol
 
 # Named here too, because whoever uses a port needs them.
-from gitsyncd.model.answers import ApplyOptions, ClusterIdentity, Listing, WatchEvent
-from gitsyncd.model.ids import ObjectId, ObjectType, ResourceType
+from gitsyncd.model.answers import ApplyOptions, ClusterIdentity, Discovery, Listing, WatchEvent
+from gitsyncd.model.ids import ObjectId, ResourceType
 from gitsyncd.model.inventory import Inventory
 from gitsyncd.model.manifest import Document
 from gitsyncd.model.source import Revision, Snapshot
@@ -102,11 +102,8 @@ class ClusterApi(Protocol):
 
     async def identity(self) -> ClusterIdentity: ...
 
-    async def discover(self) -> Mapping[ObjectType, ResourceType]:
-        """Every kind at every served version that can be got and listed; aggregated discovery.
-
-        Kinds of a group whose API is down are absent.
-        """
+    async def discover(self) -> Discovery:
+        """Aggregated discovery. Kinds whose API is down are absent, and their group is named."""
 
     async def read(self, resource: ResourceType, object_id: ObjectId) -> Json | None:
         """None only when the server said 404."""
@@ -162,7 +159,7 @@ class ClusterApi(Protocol):
     async def load_inventories(self) -> Mapping[str, Inventory]:
         """Every inventory of this agent, by target name (without cluster).
 
-        Raises `StateError` for one that cannot be read.
+        One that cannot be read whole says so in `damage`, is not trusted, and holds what could be read.
         """
 
     async def save_inventory(self, target: str, inventory: Inventory) -> Inventory:

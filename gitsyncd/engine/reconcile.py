@@ -130,6 +130,8 @@ class Reconciler:
         if self._scaled(todo):
             self._gatherer.autoscalers_stale = True
             facts, todo = await self.look(revision, scope)
+        if facts.lost:
+            self._journal.inventory_lost(revision, facts.lost)
         ids = facts.desired.manifests.keys() | facts.inventory.entries.keys() if scope is None else scope
         news = self._view.take_news(ids)
         if scope is None or any(not change.drift for change in todo.changes):

@@ -135,6 +135,7 @@ class TargetLoop:
             or not wake.ids
             or self.revision is None
             or self.revision.commit != revision.commit
+            or not self._gatherer.inventory().trusted
             or not wake.ids <= wanted  # an object that is to go, or that nobody recorded
         )
         due = self._clock.monotonic() >= self._full_due
@@ -171,7 +172,7 @@ class TargetLoop:
 
         report = await self.reconciler.turn(revision, scope, superseded)
         self.last_turn = self._clock.now()
-        self._digest(report, revision, self._clock.monotonic() - begun)
+        self._digest(report, revision, scope, self._clock.monotonic() - begun)
         if report.again:
             await self._soon(report.again)
         elif report.partial and report.written and self.problems:
@@ -179,14 +180,14 @@ class TargetLoop:
         elif report.superseded or self.view.resources is not served:
             self.bell.ring()  # kinds that this turn defined are to be watched from now on
 
-    def _digest(self, report: TurnReport, revision: Revision, took_s: float) -> None:
+    def _digest(
+        self, report: TurnReport, revision: Revision, scope: frozenset[ObjectId] | None, took_s: float
+    ) -> None:
         """From the report of a turn to the state of the target."""
         failures: dict[ObjectId | None, GitsyncdError] = dict(report.failures)
-        if report.partial:
-            looked_at = {change.id for change in report.plan.changes}
-            kept: dict[ObjectId | None, GitsyncdError] = {
-                key: error for key, error in self.problems.items() if key is not None and key not in looked_at
-            }
+        kept: dict[ObjectId | None, GitsyncdError] = {}
+        if scope is not None:
+            kept = {key: error for key, error in self.problems.items() if key is None or key not in scope}
             self.problems = {**kept, **failures}
         else:
             self.problems = failures
@@ -202,13 +203,16 @@ class TargetLoop:
         if failures:
             self._retry_later(revision, list(self.problems.values()), partial=report.partial)
             return
+        if kept:
+            return  # what else is wrong with this target was not looked at
         self._failures = 0
         self._again = 0 if not report.again else self._again
         if report.again or report.superseded:
             return
         if report.partial and self.refused is None and self.state is TargetState.SYNCING:
             return
-        news = moved or self._before is not TargetState.IN_SYNC
+        before = self.state if report.partial else self._before
+        news = moved or before is not TargetState.IN_SYNC
         state = (
             TargetState.REFUSED
             if self.refused is not None
@@ -229,7 +233,7 @@ class TargetLoop:
                 revision,
                 report.objects if not report.partial else self._objects,
                 took_s,
-                news=news and not report.partial,
+                news=news and (not report.partial or before is TargetState.FAILED),
             )
         if not report.partial:
             self._objects = report.objects

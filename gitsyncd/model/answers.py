@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from gitsyncd.model.ids import ObjectType, ResourceType
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -12,6 +15,15 @@ class ClusterIdentity:
 
     uid: str
     version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Discovery:
+    """Every kind at every served version that can be got and listed."""
+
+    resources: Mapping[ObjectType, ResourceType]
+    stale: frozenset[str] = frozenset()
+    """Groups with an API that does not answer: what is missing of them is unknown, and never gone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -55,3 +55,5 @@ class Inventory:
     """The last commit that a turn of this target began to apply: newer ones must descend from it."""
     trusted: bool = True
     """False when it was lost and rebuilt from marks: such a turn prunes nothing."""
+    damage: str = ""
+    """What of the record in the cluster could not be read; `entries` then holds what could. Empty nearly always."""

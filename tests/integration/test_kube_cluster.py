@@ -117,7 +117,10 @@ async def test_a_client_certificate_serves_as_well_as_a_token(bare_cluster: Clus
 
 
 async def test_kinds_are_found_with_their_addresses(kube: KubeCluster) -> None:
-    kinds = await kube.discover()
+    found = await kube.discover()
+    kinds = found.resources
+
+    assert found.stale == frozenset()
 
     assert kinds[DEPLOYMENT].plural == "deployments"
     assert kinds[DEPLOYMENT].namespaced is True
@@ -252,7 +255,7 @@ async def test_an_unknown_field_of_a_custom_resource_is_refused_by_name(
         },
     )
     kind = ObjectType(api_version=f"{group}/v1", kind="Foo")
-    while kind not in (kinds := await kube.discover()):  # noqa: ASYNC110 - a new kind rings no bell
+    while kind not in (kinds := (await kube.discover()).resources):  # noqa: ASYNC110 - a new kind rings no bell
         await asyncio.sleep(0.05)
     object_id = ObjectId(group=group, kind="Foo", namespace=space, name="f")
     body = {"apiVersion": f"{group}/v1", "kind": "Foo", "metadata": {"name": "f", "namespace": space}}

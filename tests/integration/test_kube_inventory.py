@@ -165,16 +165,23 @@ async def test_an_inventory_deleted_behind_our_back_is_not_written_over(
     assert config_maps(bare_cluster, namespace) == {}
 
 
-async def test_a_damaged_config_map_is_named(connect: Connect, bare_cluster: Cluster, namespace: str) -> None:
+async def test_a_damaged_config_map_is_named_and_harms_no_other_target_and_the_next_save_makes_it_whole(
+    connect: Connect, bare_cluster: Cluster, namespace: str
+) -> None:
+    db = await connect().save_inventory("db", replace(inventory(1), target="db@eu"))
     await connect().save_inventory("web", inventory(1))
     path = f"/api/v1/namespaces/{namespace}/configmaps/gitsyncd.edge.web.0"
     merge = "application/merge-patch+json"
     bare_cluster.request("PATCH", path, {"data": {"entries": "{"}}, content_type=merge)
 
-    with pytest.raises(StateError) as caught:
-        await connect().load_inventories()
+    edge = connect()
+    loaded = await edge.load_inventories()
+    whole = await edge.save_inventory("web", replace(loaded["web"], entries=inventory(1).entries, trusted=True))
 
-    assert "gitsyncd.edge.web.0" in caught.value.message
+    assert loaded["db"] == db
+    assert "'gitsyncd.edge.web.0'" in loaded["web"].damage
+    assert (await connect().load_inventories())["web"] == whole
+    assert (whole.damage, set(whole.entries)) == ("", set(inventory(1).entries))
 
 
 async def test_targets_and_agents_do_not_see_each_other_and_a_dropped_one_is_gone(

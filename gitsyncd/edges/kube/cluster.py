@@ -10,9 +10,9 @@ from gitsyncd.edges.kube import discover, objects, watch
 from gitsyncd.edges.kube.client import Call, Client, all_of
 from gitsyncd.edges.kube.connect import AccessSource
 from gitsyncd.edges.kube.ledger import Ledger
-from gitsyncd.model.answers import ApplyOptions, ClusterIdentity, Listing, WatchEvent
+from gitsyncd.model.answers import ApplyOptions, ClusterIdentity, Discovery, Listing, WatchEvent
 from gitsyncd.model.errors import ClusterUnreachable
-from gitsyncd.model.ids import ObjectId, ObjectType, ResourceType
+from gitsyncd.model.ids import ObjectId, ResourceType
 from gitsyncd.model.inventory import Inventory
 from gitsyncd.model.target import Agent, Cluster
 
@@ -50,7 +50,7 @@ class KubeCluster:
                 "the answers are not those of an API server", subject=self._client.cluster
             ) from error
 
-    async def discover(self) -> Mapping[ObjectType, ResourceType]:
+    async def discover(self) -> Discovery:
         return await discover.discover(self._client)
 
     async def read(self, resource: ResourceType, object_id: ObjectId) -> Json | None:

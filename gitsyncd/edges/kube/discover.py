@@ -1,7 +1,7 @@
 """Which kinds a server serves, and how each is addressed: two aggregated discovery documents, some 30 kB together.
 
-A group whose API is down is *stale* there and left out: its kinds are unknown for the moment, which is never taken for
-"its objects are gone".
+A version whose API is down is *stale* there and left out, and its group is named: its kinds are unknown for the moment,
+which is never taken for "its objects are gone".
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from gitsyncd.edges.kube.client import Call, Client, all_of
+from gitsyncd.model.answers import Discovery
 from gitsyncd.model.errors import ClusterError, ClusterUnreachable
 from gitsyncd.model.ids import ObjectType, ResourceType
 
@@ -19,19 +20,26 @@ _ACCEPT = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 _NEEDED = frozenset({"get", "list"})
 
 
-async def discover(client: Client) -> Mapping[ObjectType, ResourceType]:
+async def discover(client: Client) -> Discovery:
     """Every kind at every served version that can be got and listed. Raises `ClusterError`."""
     calls = [Call(method="GET", verb="get", path=path, accept=_ACCEPT) for path in ("/api", "/apis")]
     found: dict[ObjectType, ResourceType] = {}
+    stale: set[str] = set()
     for body in await all_of(client.send(call) for call in calls):
         for resource in parse(body, client.cluster):
-            # Two resources of one kind in one group are rare; the first is the one that others use as well.
-            found.setdefault(resource.type, resource)
-    return found
+            if isinstance(resource, str):
+                stale.add(resource)
+            else:
+                # Two resources of one kind in one group are rare; the first is the one that others use as well.
+                found.setdefault(resource.type, resource)
+    return Discovery(resources=found, stale=frozenset(stale))
 
 
-def parse(body: bytes, cluster: str) -> Iterator[ResourceType]:
-    """The usable kinds of one document, in the server's order: its preferred version of each group first."""
+def parse(body: bytes, cluster: str) -> Iterator[ResourceType | str]:
+    """The usable kinds of one document, in the server's order: its preferred version of each group first.
+
+    Among them, as text, the names of groups of which something is stale.
+    """
     try:
         document = orjson.loads(body)
         if document["kind"] != "APIGroupDiscoveryList":
@@ -46,10 +54,11 @@ def parse(body: bytes, cluster: str) -> Iterator[ResourceType]:
         raise ClusterUnreachable("the answer to discovery is not a discovery document", subject=cluster) from error
 
 
-def _of_group(group: Mapping[str, Any]) -> Iterator[ResourceType]:
+def _of_group(group: Mapping[str, Any]) -> Iterator[ResourceType | str]:
     name = group["metadata"].get("name", "")
     for position, version in enumerate(group.get("versions") or ()):
         if version.get("freshness") == "Stale":
+            yield name
             continue
         api_version = f"{name}/{version['version']}" if name else version["version"]
         for resource in version.get("resources") or ():

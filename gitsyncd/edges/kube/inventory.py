@@ -16,7 +16,6 @@ from typing import Any
 
 import orjson
 
-from gitsyncd.model.errors import StateError
 from gitsyncd.model.ids import ObjectId
 from gitsyncd.model.inventory import Entry, EntryState, Inventory
 
@@ -25,6 +24,9 @@ TARGET = "gitsyncd.dev/target"
 
 SHARD_BYTES = 400 * 1024
 """Where a shard takes no further entry. Below 512 KiB with everything around, and etcd's limit is 1.5 MiB."""
+
+MAX_SHARDS = 1000
+"""Some two million objects. A ConfigMap with a higher number is none of ours."""
 
 _OPTIONAL = ("uid", "digest", "entry_hash", "projection_hash", "commit")
 _LATER_BYTES = 90
@@ -47,6 +49,8 @@ class Shard:
     resource_version: str = ""
     """Empty: not created yet."""
     entries: Mapping[ObjectId, Entry] = field(default_factory=dict)
+    damaged: bool = False
+    """It holds what cannot be read, and is written at the next save whatever its entries are."""
 
 
 def shard_name(agent: str, target: str, number: int) -> str:
@@ -121,7 +125,8 @@ def read_shards(agent: str, config_maps: Iterable[Mapping[str, Any]]) -> dict[st
         metadata = item["metadata"]
         target = (metadata.get("annotations") or {}).get(TARGET, "")
         start, _, number = metadata["name"].rpartition(".")
-        if target and number.isdecimal() and start == f"gitsyncd.{agent}.{target}":
+        ours = target and number.isdecimal() and start == f"gitsyncd.{agent}.{target}"
+        if ours and int(number) < MAX_SHARDS:
             found.setdefault(target, {})[int(number)] = item
     return found
 
@@ -129,50 +134,68 @@ def read_shards(agent: str, config_maps: Iterable[Mapping[str, Any]]) -> dict[st
 def restore(
     agent: str, target: str, cluster: str, items: Mapping[int, Mapping[str, Any]]
 ) -> tuple[Inventory, list[Shard]]:
-    """The inventory of one target from its ConfigMaps. Raises `StateError` that names the one that cannot be read."""
-    head = items.get(0)
-    if head is None:
-        raise _unusable(shard_name(agent, target, 0), "is missing")
-    name = head["metadata"]["name"]
-    data = head.get("data") or {}
-    try:
-        serial, count = int(data["serial"]), int(data["shards"])
-        inventory_target, cluster_uid, commit = f"{target}@{cluster}", data["cluster"], data["commit"]
-    except (KeyError, ValueError) as error:
-        raise _unusable(
-            name, f"has no usable {error}" if isinstance(error, KeyError) else "has unusable numbers"
-        ) from error
+    """The inventory of one target from its ConfigMaps.
+
+    One that is missing or cannot be read is named in `damage`; the inventory then holds what the others say and is not
+    trusted. The next save makes all of them whole.
+    """
+    damage: list[str] = []
     shards: list[Shard] = []
     entries: dict[ObjectId, Entry] = {}
-    for number in range(max(count, max(items) + 1)):
+    facts, count = _facts_of_head(items.get(0), damage)
+    last = max(items, default=0)
+    for number in range(last + 1):
+        name = shard_name(agent, target, number)
         item = items.get(number)
+        shard = _shard(item, damage) if item is not None else Shard(name=name)
         if item is None:
-            raise _unusable(shard_name(agent, target, number), "is missing")
-        shard = _shard(item)
+            damage.append(f"{name!r} is missing")
         entries.update(shard.entries)
         shards.append(shard)
+    if count > len(shards):
+        damage.append(f"{shard_name(agent, target, len(shards))!r} is missing")
     inventory = Inventory(
-        target=inventory_target, entries=entries, serial=serial, cluster_uid=cluster_uid, commit=commit
+        target=f"{target}@{cluster}",
+        entries=entries,
+        serial=facts["serial"],
+        cluster_uid=facts["cluster"],
+        commit=facts["commit"],
+        trusted=not damage,
+        damage=f"inventory ConfigMap {', '.join(damage)}" if damage else "",
     )
     return inventory, shards
 
 
-def _shard(item: Mapping[str, Any]) -> Shard:
+def _facts_of_head(head: Mapping[str, Any] | None, damage: list[str]) -> tuple[dict[str, Any], int]:
+    """What shard 0 says of the whole, and how many shards there should be. A missing one is named by the caller."""
+    unknown: dict[str, Any] = {"serial": 0, "cluster": "", "commit": ""}
+    if head is None:
+        return unknown, 0
+    data = head.get("data") or {}
+    try:
+        facts = {"serial": int(data["serial"]), "cluster": data["cluster"], "commit": data["commit"]}
+        return facts, int(data["shards"])
+    except (KeyError, ValueError) as error:
+        what = f"has no usable {error}" if isinstance(error, KeyError) else "has unusable numbers"
+        damage.append(f"{head['metadata']['name']!r} {what}")
+        return unknown, 0
+
+
+def _shard(item: Mapping[str, Any], damage: list[str]) -> Shard:
     metadata = item["metadata"]
+    entries: Mapping[ObjectId, Entry] = {}
+    readable = True
     try:
         entries = _decode((item.get("data") or {})["entries"])
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
-        raise _unusable(metadata["name"], "cannot be read: `entries` is not what was written") from error
+    except (KeyError, ValueError, TypeError, AttributeError):
+        readable = False
+        damage.append(f"{metadata['name']!r} cannot be read: `entries` is not what was written")
     return Shard(
-        name=metadata["name"], uid=metadata["uid"], resource_version=metadata["resourceVersion"], entries=entries
-    )
-
-
-def _unusable(name: str, what: str) -> StateError:
-    return StateError(
-        f"inventory ConfigMap {name!r} {what}",
-        hint="Restore it from a backup; or delete all ConfigMaps of this target's inventory: it is then rebuilt from "
-        "the marks on its objects, and that turn deletes nothing.",
+        name=metadata["name"],
+        uid=metadata["uid"],
+        resource_version=metadata["resourceVersion"],
+        entries=entries,
+        damaged=not readable,
     )
 
 

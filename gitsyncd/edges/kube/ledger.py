@@ -45,7 +45,7 @@ class Ledger:
         """Targets whose last save found that somebody else wrote: nothing is written before a fresh load."""
 
     async def load(self) -> Mapping[str, Inventory]:
-        """All inventories by target name, from one list. Raises `StateError` for one that cannot be read."""
+        """All inventories by target name, from one list; what of them cannot be read is told in `damage`."""
         page = await list_all(
             self._client, _CONFIG_MAPS, selector=f"{records.LABEL}={self._agent}", namespace=self._namespace
         )
@@ -63,7 +63,7 @@ class Ledger:
         if target in self._lost:
             raise self._outrun(target)
         before = self._saved.get(target)
-        if before is not None and _same(before, inventory):
+        if before is not None and not before.damage and _same(before, inventory):
             return replace(inventory, serial=before.serial)
         shards = self._shards.get(target, [])
         placed = records.place(inventory.entries, [shard.entries for shard in shards])
@@ -73,7 +73,10 @@ class Ledger:
         changed = [
             number
             for number, entries in enumerate(placed)
-            if number == 0 or not shards[number].resource_version or entries != shards[number].entries
+            if number == 0
+            or shards[number].damaged
+            or not shards[number].resource_version
+            or entries != shards[number].entries
         ]
 
         async def write(number: int) -> None:
@@ -93,7 +96,7 @@ class Ledger:
         await write(0)
         await all_of(write(number) for number in changed[1:])
         self._shards[target] = shards
-        saved = replace(inventory, serial=serial)
+        saved = replace(inventory, serial=serial, damage="")
         self._saved[target] = saved
         self._lost.discard(target)
         return saved

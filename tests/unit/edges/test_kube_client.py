@@ -522,10 +522,11 @@ async def test_kinds_of_a_stale_group_and_what_cannot_be_listed_are_absent(clien
 
     found = await discover(client)
 
-    assert {str(kind): resource.preferred for kind, resource in found.items()} == {
+    assert {str(kind): resource.preferred for kind, resource in found.resources.items()} == {
         "Foo.example.com/v2": True,
         "Foo.example.com/v1": False,
     }
+    assert found.stale == {"example.com"}
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b'{"kind":"APIGroupDiscoveryList","items":[5]}', b'{"kind":"APIGroupDiscoveryList","items":[{"metadata":{},"versions":[{}]}]}'])  # fmt: skip

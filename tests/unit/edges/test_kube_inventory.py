@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gitsyncd.edges.kube.inventory import SHARD_BYTES, config_map, place, read_shards, restore, shard_name
-from gitsyncd.model.errors import StateError
 from gitsyncd.model.ids import ObjectId
 from gitsyncd.model.inventory import Entry, EntryState, Inventory
 
@@ -123,15 +122,16 @@ def test_an_emptied_inventory_keeps_its_shards_for_what_comes() -> None:
     assert after == [{} for _ in before]
 
 
-def test_a_shard_that_somebody_deleted_is_missed_and_named() -> None:
-    inventory = Inventory(target="web@eu")
+@pytest.mark.parametrize("missing", range(3))
+def test_a_shard_that_somebody_deleted_is_missed_and_named_and_the_others_are_read(missing: int) -> None:
+    inventory = Inventory(target="web@eu", serial=5)
     placed = [{object_id(number): LIVE} for number in range(3)]
 
-    for missing in range(3):
-        maps = [item for number, item in enumerate(maps_of(inventory, placed)) if number != missing]
-        with pytest.raises(StateError) as caught:
-            restored(maps)
-        assert f"'gitsyncd.edge.web.{missing}' is missing" in caught.value.message
+    found = restored([item for number, item in enumerate(maps_of(inventory, placed)) if number != missing])
+
+    assert found.damage == f"inventory ConfigMap 'gitsyncd.edge.web.{missing}' is missing"
+    assert found.trusted is False
+    assert set(found.entries) == {object_id(number) for number in range(3) if number != missing}
 
 
 @pytest.mark.parametrize(
@@ -148,23 +148,33 @@ def test_a_shard_that_somebody_deleted_is_missed_and_named() -> None:
         {"shards": ""},
     ],
 )
-def test_a_config_map_that_cannot_be_read_is_named_with_the_way_out(change: dict[str, str]) -> None:
+def test_a_config_map_that_cannot_be_read_is_named_and_what_it_says_is_not_trusted(change: dict[str, str]) -> None:
     maps = maps_of(Inventory(target="web@eu"), [{object_id(1): LIVE}])
     maps[0]["data"] |= change
 
-    with pytest.raises(StateError) as caught:
-        restored(maps)
+    found = restored(maps)
 
-    assert "gitsyncd.edge.web.0" in caught.value.message
-    assert "rebuilt" in caught.value.hint
+    assert "'gitsyncd.edge.web.0'" in found.damage
+    assert found.trusted is False
 
 
 def test_a_config_map_without_data_is_unreadable_and_no_crash() -> None:
     maps = maps_of(Inventory(target="web@eu"), [{object_id(1): LIVE}])
     del maps[0]["data"]
 
-    with pytest.raises(StateError):
-        restored(maps)
+    found = restored(maps)
+
+    assert "'gitsyncd.edge.web.0'" in found.damage
+    assert found.entries == {}
+
+
+def test_a_number_beyond_reason_is_no_shard_of_ours() -> None:
+    maps = maps_of(Inventory(target="web@eu", serial=5), [{object_id(1): LIVE}])
+    far = {**maps[0], "metadata": {**maps[0]["metadata"], "name": "gitsyncd.edge.web.99999999"}}
+
+    found = restored([*maps, far])
+
+    assert (found.damage, found.trusted, len(found.entries)) == ("", True, 1)
 
 
 def test_a_config_map_that_only_wears_the_label_is_none_of_ours() -> None:
