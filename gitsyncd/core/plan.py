@@ -13,27 +13,20 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from enum import Enum, StrEnum
+from enum import Enum
 
+from gitsyncd.core.compare import Owner, drift, left_alone, owner, to_tell
 from gitsyncd.core.order import stage
 from gitsyncd.model.ids import ObjectId
 from gitsyncd.model.inventory import Entry, EntryState, Inventory
 from gitsyncd.model.manifest import Apply, Desired, Manifest
-from gitsyncd.model.observed import Addition, Observed, Writer
+from gitsyncd.model.observed import Addition, Observed
 from gitsyncd.model.plan import Change, DriftKind, Operation, Plan
-from gitsyncd.model.target import Adopt, DriftAction, ForeignFields, Policy
+from gitsyncd.model.target import Adopt, DriftAction, Policy
 
 NAMESPACE = ("", "Namespace")
 DELETED_ON_CLUSTER = "drift: deleted on the cluster"
 PROTECTED_NAMESPACES = frozenset({"default", "kube-system", "kube-public", "kube-node-lease"})
-
-
-class Owner(StrEnum):
-    """Whose object a live one is, by its marks and our record."""
-
-    US = "us"
-    NOBODY = "nobody"
-    OTHER = "another target or agent"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +144,7 @@ def plan(scene: Scene) -> Plan:
             recorded[object_id] = noted
         # While some of our fields are somebody else's, they look like additions of his; that is drift and said as such.
         if case.owner is Owner.US and manifest and entry and observed and observed.entry_hash == entry.entry_hash:
-            foreign += [(object_id, addition) for addition in _to_tell(manifest, observed, scene.policy)]
+            foreign += [(object_id, addition) for addition in to_tell(manifest, observed, scene.policy)]
     changes = _spare_twins(changes, wanted, scene)
     changes.sort(key=_position)
     ordered = tuple(changes)
@@ -181,35 +174,6 @@ def digest(target: str, commit: str, changes: Iterable[Change]) -> str:
         for change in prunes or listed
     )
     return hashlib.blake2b("\n".join([target, commit, *named]).encode(), digest_size=16).hexdigest()
-
-
-def owner(observed: Observed, entry: Entry | None, target: str, agent: str) -> tuple[Owner, str]:
-    """Whose live object this is, and the other owner's name where it is somebody else's.
-
-    A mark that names another object is a copy and proves nothing. Without any mark an object is still ours when it is
-    the very one that we recorded: somebody took the label off, which is drift and not a change of owner. That is enough
-    for restoring it and never for deleting it: see `_why_kept`.
-    """
-    mark = observed.mark
-    if mark is not None and mark.describes_itself:
-        if mark.agent != agent:
-            return Owner.OTHER, f"agent {mark.agent}"
-        return (Owner.US, "") if mark.target == target else (Owner.OTHER, f"target {mark.target}")
-    if entry is not None and entry.uid == observed.uid:
-        return Owner.US, ""
-    return Owner.NOBODY, ""
-
-
-def drift(entry: Entry, observed: Observed, policy: Policy, *, merge: bool = False) -> DriftKind | None:
-    """How the live object moved away from what we last saw in answer to our own apply; None when it did not.
-
-    With `merge`, what others add is theirs.
-    """
-    if observed.projection_hash != entry.projection_hash:
-        return DriftKind.CHANGED
-    if not merge and any(removes(addition, policy) for addition in observed.additions):
-        return DriftKind.ADDED
-    return DriftKind.OWNERSHIP if observed.entry_hash != entry.entry_hash else None
 
 
 def _untouched(manifest: Manifest, entry: Entry, observed: Observed, scene: Scene) -> bool:
@@ -272,7 +236,7 @@ def _position(change: Change) -> tuple[bool, tuple[int, int], ObjectId]:
 
 def _create(case: Case, scene: Scene) -> Change | None:
     assert case.manifest is not None
-    if _left_alone(case.manifest):
+    if left_alone(case.manifest):
         return None
     elsewhere = scene.claims.get(case.id)
     if elsewhere and case.entry is None:
@@ -294,7 +258,7 @@ def _compare(case: Case, scene: Scene) -> Change | None:
     """Ours, and live: keep, update or revert. Did Git move, did the cluster move?"""
     manifest, entry, observed = case.manifest, case.entry, case.observed
     assert manifest is not None and observed is not None
-    if _left_alone(manifest) or observed.reconcile_disabled:
+    if left_alone(manifest) or observed.reconcile_disabled:
         return None
     if manifest.controls.apply is Apply.IF_NOT_PRESENT:
         return None
@@ -328,7 +292,7 @@ _DRIFT_WORDS = {
 def _adopt(case: Case, scene: Scene) -> Change | None:
     manifest = case.manifest
     assert manifest is not None and case.observed is not None
-    if _left_alone(manifest) or manifest.controls.apply is Apply.IF_NOT_PRESENT or case.observed.reconcile_disabled:
+    if left_alone(manifest) or manifest.controls.apply is Apply.IF_NOT_PRESENT or case.observed.reconcile_disabled:
         return None
     if case.observed.deleting:
         return _change(case, scene, Operation.BLOCK, "being deleted on the cluster: created again when it is gone")
@@ -341,7 +305,7 @@ def _contested(case: Case, scene: Scene) -> Change | None:
     """Marked by somebody else. A target of our own that no longer wants it hands it over; nobody else does."""
     manifest, observed = case.manifest, case.observed
     assert manifest is not None and observed is not None
-    if _left_alone(manifest) or manifest.controls.apply is Apply.IF_NOT_PRESENT or observed.reconcile_disabled:
+    if left_alone(manifest) or manifest.controls.apply is Apply.IF_NOT_PRESENT or observed.reconcile_disabled:
         return None
     if observed.deleting:
         return _change(case, scene, Operation.BLOCK, "being deleted on the cluster: created again when it is gone")
@@ -464,31 +428,6 @@ def _release_gone(case: Case, scene: Scene) -> Change | None:
 
 def _not_ours(case: Case, scene: Scene) -> Change | None:  # noqa: ARG001 - the shape of every decision
     return None
-
-
-def _left_alone(manifest: Manifest) -> bool:
-    return not manifest.controls.reconcile or manifest.controls.apply is Apply.IGNORE
-
-
-def removes(addition: Addition, policy: Policy) -> bool:
-    """Whether policy has these added fields removed again."""
-    if addition.keep:
-        return False
-    if policy.foreign_fields is ForeignFields.REVERT_INTERACTIVE:
-        return addition.writer in {Writer.PERSON, Writer.DELIVERY}
-    return policy.foreign_fields is ForeignFields.REVERT_ALL and addition.writer is not Writer.CONTROLLER
-
-
-def _to_tell(manifest: Manifest, observed: Observed, policy: Policy) -> list[Addition]:
-    """Fields that others added, that stay, and that a person should hear of."""
-    theirs = manifest.controls.apply in {Apply.MERGE, Apply.IF_NOT_PRESENT} or _left_alone(manifest)
-    if theirs or observed.reconcile_disabled or policy.foreign_fields is ForeignFields.IGNORE:
-        return []
-    return [
-        addition
-        for addition in observed.additions
-        if addition.writer is not Writer.CONTROLLER and not removes(addition, policy)
-    ]
 
 
 _US, _NOBODY, _OTHER = frozenset({Owner.US}), frozenset({Owner.NOBODY}), frozenset({Owner.OTHER})

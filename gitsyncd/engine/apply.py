@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 
 import orjson
 
+from gitsyncd.core.compare import removes
 from gitsyncd.core.fields import changed_paths
 from gitsyncd.core.guard import NEEDS_APPROVAL
 from gitsyncd.core.ignore import keep_live
 from gitsyncd.core.ledger import Outcome
 from gitsyncd.core.order import CRD
 from gitsyncd.core.ownership import LAST_APPLIED, blame, take_over, writers_beyond
-from gitsyncd.core.plan import removes
 from gitsyncd.core.writers import classify, is_client_side_tool
 from gitsyncd.engine.supervise import describe_bug
 from gitsyncd.model.answers import ApplyOptions

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from gitsyncd.core.compare import removes
 from gitsyncd.core.fields import FieldPath, changed_values, children
 from gitsyncd.core.ignore import keep_live
 from gitsyncd.core.ownership import blame
-from gitsyncd.core.plan import removes
 from gitsyncd.core.redact import redact_value, redact_values
 from gitsyncd.model.answers import ApplyOptions
 from gitsyncd.model.errors import GitsyncdError

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from gitsyncd.core.plan import TABLE, Fact, Owner, Row, Scene, digest, plan
+from gitsyncd.core.compare import Owner
+from gitsyncd.core.plan import TABLE, Fact, Row, Scene, digest, plan
 from gitsyncd.model.ids import ObjectId
 from gitsyncd.model.inventory import Entry, EntryState, Inventory
 from gitsyncd.model.manifest import Apply, Controls, Desired, Manifest, Origin
