@@ -339,7 +339,7 @@ _COMMANDS: dict[str, tuple[Command, str, str, int, Sequence[_Argument]]] = {
         "gitsyncd status\n  gitsyncd status web --output json", WRONG,
         [_TARGETS, (["--watch"], {"action": "store_true", "help": "show it again every second"})],
     ),
-    "sync": (sync, "look at the remote and the cluster now", "gitsyncd sync web --wait", DIFFERS, [
+    "sync": (sync, "look at the remote and the cluster now", "gitsyncd sync web --wait", WRONG, [
         (["targets"], {"nargs": "+", "metavar": "TARGET", "help": "NAME or NAME@CLUSTER"}),
         (["--wait"], {"action": "store_true", "help": "until the turn is over and the target healthy or failed"}),
     ]),

@@ -80,8 +80,8 @@ class Agent:
     def source(self, name: str, url: str, *, branch: str = "main", interval: str = "1s", **keys: Any) -> None:
         self._add("sources", {"name": name, "url": url, "ref": {"branch": branch}, "interval": interval, **keys})
 
-    def cluster(self, name: str, kubeconfig: Path | None = None, **keys: Any) -> None:
-        reached = {"kubeconfig": {"file": str(kubeconfig)}} if kubeconfig else {}
+    def cluster(self, name: str, kubeconfig: Path | None = None, *, context: str = "", **keys: Any) -> None:
+        reached = {"kubeconfig": {"file": str(kubeconfig), "context": context}} if kubeconfig else {}
         self._add("clusters", {"name": name, **reached, **keys})
 
     def target(self, name: str, source: str = "fleet", *, retry_interval: str = "1s", **keys: Any) -> None:

@@ -112,7 +112,9 @@ class AccessSource:
         answer = orjson.loads(child.stdout)
         if refused := answer.get("refused"):
             raise ConfigError(
-                f"kubeconfig {connection.file}: {refused['message']}", subject=self._subject, hint=refused["hint"]
+                f"kubeconfig {connection.file}: {refused['message']}",
+                subject=self._subject,
+                hint=refused["hint"] or "Correct the file: it is read again at once. `kubectl config view` shows mistakes.",
             )
         facts: Mapping[str, str] = answer["facts"]
         return facts
