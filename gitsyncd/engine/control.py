@@ -171,6 +171,7 @@ class Control:
         return {"synced": all(healthy) and self.in_sync(names) if wait else None, **self.status(names)}
 
     async def _settled(self, loop: TargetLoop, turns_before: int) -> bool:
+        await loop.tried.wait()  # a step before the cluster was first asked is no turn
         await loop.until_turned(turns_before)
         while loop.state is TargetState.SYNCING:
             await loop.until_turned(loop.finished)
