@@ -37,6 +37,7 @@ bench: env ## the benchmarks, with a table of ratios
 	@$(BIN)/python -m tests.bench $(ARGS)
 
 docs: env ## build the documentation into site/ and check every link
+	@$(BIN)/python -m tests.docs.generate --check
 	@$(BIN)/mkdocs build --strict
 	@echo "documentation is in site/index.html"
 
