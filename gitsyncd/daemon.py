@@ -24,7 +24,7 @@ from gitsyncd.edges.git.mirror import GitMirror
 from gitsyncd.edges.kube.cluster import KubeCluster
 from gitsyncd.edges.render.plain import PlainRenderer
 from gitsyncd.edges.schedule import Calendar
-from gitsyncd.edges.store import FileStore, MemoryStore
+from gitsyncd.edges.store import FileStore, MemoryStore, alone_in
 from gitsyncd.edges.web import local
 from gitsyncd.engine.apply import Actuator
 from gitsyncd.engine.cluster_view import ClusterView
@@ -178,6 +178,7 @@ class Daemon:
         self._edges = edges or Edges()
         self._clock = self._edges.clock
         self._store = store or FileStore(configuration.agent.state_dir)
+        self._on_disk = store is None
         self._stop = asyncio.Event()
         self._signal = ""
 
@@ -198,6 +199,8 @@ class Daemon:
         )
         code = 0
         async with AsyncExitStack() as edges, AsyncExitStack() as stack:
+            if self._on_disk:
+                edges.enter_context(alone_in(configuration.agent.state_dir))
             group = await stack.enter_async_context(_Scope())
             parts = build(configuration, log=self._log, store=self._store, group=group.tasks, edges=self._edges)
             edges.push_async_callback(parts.close)
@@ -235,7 +238,7 @@ class Daemon:
         while True:
             try:
                 await view.open()
-            except (ClusterError, StateError, ConfigError) as error:
+            except (ClusterError, StateError, ConfigError, LocalError) as error:
                 failures += 1
                 view.down(error)
                 for target in view.bells.values():
@@ -316,8 +319,13 @@ class _Scope:
         for task in asyncio.all_tasks():
             if task is not current:
                 task.cancel()
-        with suppress(asyncio.CancelledError):
-            await self.tasks.__aexit__(kind, error, trace)
+        try:
+            with suppress(asyncio.CancelledError):
+                await self.tasks.__aexit__(kind, error, trace)
+        except BaseExceptionGroup:
+            if isinstance(error, GitsyncdError):
+                raise error from None  # what stops the daemon is said by its own name, not as a group of one
+            raise
 
 
 def _install_signals(stop: Any) -> None:

@@ -4,6 +4,7 @@ Belongs here: small JSON files that survive power loss whole or not at all. Does
 and anything that would hurt to lose: that lives in the cluster it describes.
 """
 
+from gitsyncd.edges.store.alone import alone_in
 from gitsyncd.edges.store.files import FileStore, MemoryStore
 
-__all__ = ["FileStore", "MemoryStore"]
+__all__ = ["FileStore", "MemoryStore", "alone_in"]
