@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from gitsyncd import __version__
 from gitsyncd.model.errors import ConfigError, GitsyncdError, LocalError, UsageError
+from gitsyncd.model.printable import masked, safe_json
 from gitsyncd.model.units import parse_duration
 
 if TYPE_CHECKING:
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
 
 DEFAULT_CONFIG = "/etc/gitsyncd/gitsyncd.yaml"
 DONE, DIFFERS, WRONG, REFUSED = range(4)
+
+_EARLY = 2
+"""Clusters whose credentials are read while the program starts: more children at a time would delay one another."""
+_GARBAGE = 50_000
+"""New containers between two looks of the garbage collector; Python's own 700 are meant for small programs."""
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -54,9 +60,14 @@ def _let_go_of_output() -> None:
 
 def complain(error: GitsyncdError) -> None:
     """`gitsyncd: WHAT: WHY` and a second line with the fix."""
-    print(f"gitsyncd: {error}", file=sys.stderr)
+    print(f"gitsyncd: {_lines(str(error))}", file=sys.stderr)
     if error.hint:
-        print(f"fix: {error.hint}", file=sys.stderr)
+        print(f"fix: {_lines(error.hint)}", file=sys.stderr)
+
+
+def _lines(text: str) -> str:
+    """Several mistakes are several lines. Within a line nothing is left that a terminal would obey."""
+    return "\n".join(map(masked, text.split("\n")))
 
 
 # --- commands ---------------------------------------------------------------------------------------------------------
@@ -64,18 +75,41 @@ def complain(error: GitsyncdError) -> None:
 
 def run(options: argparse.Namespace) -> int:
     import asyncio
+    import gc
 
+    # What is imported stays: looking for garbage meanwhile takes a tenth of the start and finds none.
+    gc.disable()
     configuration = _load(options)
     from gitsyncd.edges import logs
 
     agent = configuration.agent
     json = agent.log_format == "json" or (agent.log_format == "auto" and not logs.on_terminal(sys.stdout))
     log = logs.set_up(agent.log_level, json=json)
-    from gitsyncd.daemon import Daemon
-
-    daemon = Daemon(configuration, log=log)
     options.failure = DIFFERS
-    return asyncio.run(daemon.run(once=options.once, wait=options.wait))
+    return asyncio.run(_daemon(configuration, log, once=options.once, wait=options.wait))
+
+
+async def _daemon(configuration: Configuration, log: Any, *, once: bool, wait: bool) -> int:
+    """The daemon to its end. The first credentials are read, in a child, while the rest of the program is imported."""
+    import asyncio
+    import gc
+
+    from gitsyncd.edges.kube.connect import AccessSource
+
+    early = {cluster.name: AccessSource(cluster) for cluster in configuration.clusters[:_EARLY]}
+    for access in early.values():
+        access.begin()
+    await asyncio.sleep(0)  # the children start here
+    from gitsyncd.daemon import Daemon, Edges
+    from gitsyncd.edges.kube.cluster import KubeCluster
+
+    edges = Edges(cluster=lambda cluster, agent: KubeCluster(cluster, agent, early.get(cluster.name)))
+    daemon = Daemon(configuration, log=log, edges=edges)
+    # Lists of thousands of objects would have the collector walk them again and again while they grow.
+    gc.freeze()
+    gc.set_threshold(_GARBAGE)
+    gc.enable()
+    return await daemon.run(once=once, wait=wait)
 
 
 def check(options: argparse.Namespace) -> int:
@@ -193,7 +227,7 @@ def delete(options: argparse.Namespace) -> int:
     answer = _ask(_load(options), "delete", target=options.target)
     left = answer["remaining"]
     lines = [f"{options.target}: {answer['deleted']} objects deleted"]
-    lines += [f"  {item['object']}: {item['error']}\n    fix: {item['hint']}" for item in left]
+    lines += [f"  {masked(item['object'])}: {masked(item['error'])}\n    fix: {masked(item['hint'])}" for item in left]
     _print(options, answer, lambda: "\n".join(lines))
     return DIFFERS if left else DONE
 
@@ -238,7 +272,7 @@ def _print(options: argparse.Namespace, answer: Any, text: Callable[[], str]) ->
 def _print_json(value: Any) -> None:
     import orjson
 
-    _write(orjson.dumps(value, option=orjson.OPT_INDENT_2, default=str).decode())
+    _write(safe_json(orjson.dumps(value, option=orjson.OPT_INDENT_2, default=str).decode()))
 
 
 def _write(text: str) -> None:

@@ -5,9 +5,10 @@ Only the wording and the layout stand here; the facts are those of `--output jso
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+from gitsyncd.model.printable import masked
 
 _COLOURS = {"green": "32", "red": "31", "yellow": "33", "blue": "34", "dim": "2", "bold": "1"}
 _SIGN = {
@@ -22,8 +23,6 @@ _STATE = {
     "held": "red",
     "unmanaged": "yellow",
 }
-# What a terminal would obey instead of show; values come from clusters and repositories.
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 class Paint:
@@ -61,7 +60,7 @@ def _target_plan(target: Mapping[str, Any], paint: Paint) -> Iterable[str]:
     if target["changes"]:
         yield f"  {_counts(target)}   plan {target['plan']}"
     if held := target.get("held"):
-        yield paint(f"  held: the head {held['revision']} is not admitted: {held['reason']}", "red")
+        yield paint(f"  held: the head {held['revision']} is not admitted: {clean(held['reason'])}", "red")
         yield f"  fix: if it is meant: gitsyncd approve {held['source']} --revision {held['revision']}"
     refused = target["refused"]
     if refused:
@@ -123,7 +122,7 @@ def _problems(target: Mapping[str, Any], paint: Paint) -> Iterable[str]:
 
 def clean(value: Any) -> str:
     """Text in which nothing is left that a terminal would obey."""
-    return _CONTROL.sub("�", str(value))
+    return masked(str(value))
 
 
 def _value(value: Any) -> str:

@@ -5,6 +5,7 @@ JSON lines for programs: `timestamp`, `level`, `event`, then the facts. On a ter
 
 from __future__ import annotations
 
+import json as _json
 import logging
 import os
 import re
@@ -13,6 +14,8 @@ from collections.abc import MutableMapping
 from typing import IO, TYPE_CHECKING, Any, cast
 
 import orjson
+
+from gitsyncd.model.printable import printable, safe_json
 
 # structlog loads rich wherever it finds it, for tracebacks that nobody sees here: 7 MB of every daemon.
 _RICH = "rich"
@@ -41,7 +44,7 @@ def set_up(level: str, *, json: bool, stream: IO[str] | None = None) -> Filterin
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     for_programs: list[Any] = [_ordered, structlog.processors.JSONRenderer(serializer=_dumps)]
-    last: list[Any] = for_programs if json else [_abbreviated, _console(out)]
+    last: list[Any] = for_programs if json else [_abbreviated, _tame, _console(out)]
     structlog.configure(
         processors=shared + last,
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
@@ -89,6 +92,11 @@ def _abbreviated(_logger: Any, _method: str, event: MutableMapping[str, Any]) ->
     return {k: v[:-30] if isinstance(v, str) and _REVISION.fullmatch(v) else v for k, v in event.items()}
 
 
+def _tame(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Nothing that a terminal would obey: texts come from clusters and repositories. Lists are shown as Python does."""
+    return {key: printable(value) if isinstance(value, str) else value for key, value in event.items()}
+
+
 def _ordered(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Timestamp, level and event first, the facts in the order in which they were given."""
     head = {key: event.pop(key) for key in _FIRST if key in event}
@@ -96,4 +104,8 @@ def _ordered(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mut
 
 
 def _dumps(value: Any, **_options: Any) -> str:
-    return orjson.dumps(value, default=str).decode()
+    try:
+        text = orjson.dumps(value, default=str).decode()
+    except TypeError:  # halves of surrogates, integers beyond 64 bits: a line of the log is never a reason to fail
+        text = _json.dumps(value, default=str, separators=(",", ":"))
+    return safe_json(text)

@@ -41,6 +41,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar
 
+from gitsyncd.model.printable import without_surrogates
+
 
 class Remedy(StrEnum):
     """Who has to do something. The values are those of the log key `remedy`."""
@@ -59,11 +61,13 @@ class GitsyncdError(Exception):
     default_hint: ClassVar[str] = ""
 
     def __init__(self, message: str, *, subject: str = "", hint: str = "") -> None:
+        # A server's words may hold what no UTF-8 can: it must not be the log or an answer that fails of it.
+        message = without_surrogates(message)
         super().__init__(message)
         self.message = message
-        self.subject = subject
+        self.subject = without_surrogates(subject)
         """The target, source, object or `file:line` that this is about; empty when the message says it."""
-        self.hint = hint or self.default_hint
+        self.hint = without_surrogates(hint or self.default_hint)
 
     def __str__(self) -> str:
         return f"{self.subject}: {self.message}" if self.subject else self.message

@@ -44,3 +44,27 @@ def test_a_line_for_people_keeps_the_order_of_the_facts_and_abbreviates_commits_
         "hint='see",
         f"{REVISION}'",
     ]
+
+
+HOSTILE = "kubectl\x1b]0;owned\x07\x9b31m\u202etxt\nfake=event"
+
+
+@pytest.mark.parametrize("value", [HOSTILE, HOSTILE.replace("\n", ""), f"with spaces {HOSTILE}"])
+@pytest.mark.parametrize("json", [True, False], ids=["programs", "people"])
+def test_a_value_from_outside_neither_reaches_the_terminal_nor_makes_a_line_of_its_own(value: str, json: bool) -> None:
+    out = io.StringIO()
+    log = logs.set_up("info", json=json, stream=out)
+
+    log.warning("drift reverted", manager=value, fields=[value])
+
+    assert out.getvalue().removesuffix("\n").isprintable()
+
+
+@pytest.mark.parametrize("value", ["\ud800", 2**70, {1: 2}, b"\xff"], ids=repr)
+def test_no_value_is_a_reason_for_a_line_to_fail(value: object) -> None:
+    out = io.StringIO()
+    log = logs.set_up("info", json=True, stream=out)
+
+    log.info("plan made", value=value)
+
+    assert json.loads(out.getvalue())["event"] == "plan made"
