@@ -14,11 +14,11 @@ from gitsyncd.core.admission import REWOUND, admit
 from gitsyncd.core.backoff import next_delay
 from gitsyncd.engine.journal import held_hint
 from gitsyncd.engine.trigger import Bell
-from gitsyncd.model.errors import GitsyncdError, RevisionNotFound, RevisionNotTrusted
+from gitsyncd.model.errors import GitsyncdError, RevisionNotFound, RevisionNotTrusted, SourceTooLarge
 from gitsyncd.model.source import OnRewind
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from datetime import datetime
 
     from gitsyncd.engine.ports import Clock, Log, Mirror, Store
@@ -211,32 +211,72 @@ class SourceLoop:
         self._clock = clock
         self._failures = 0
         self._turn = asyncio.Lock()
+        self._spared: dict[str, tuple[int, float]] = {}
+        """Branches that hold something too large: how often they failed alone, and when each is asked for again."""
 
     async def run(self) -> None:
         """Look, wait, look again: for ever."""
         interval = min(track.source.interval for track in self.tracks)
         while True:
-            await self.look()
+            await self.look(spare=True)
             delay = interval
             if self._failures:
                 delay = next_delay(self._failures, base=min(_RETRY, interval), cap=_CAP, jitter=self._clock.jitter())
             await self.bell.wait(delay.total_seconds())
 
-    async def look(self) -> None:
-        """Ask the remote once and tell the tracks. Never raises what an edge foresees."""
+    async def look(self, *, spare: bool = False) -> None:
+        """Ask the remote once and tell the tracks. Never raises what an edge foresees.
+
+        With `spare`, branches that held something too large a short while ago are left out.
+        """
         async with self._turn:
-            branches = sorted({track.source.branch for track in self.tracks})
-            try:
-                heads = await self._mirror.update(branches)
-            except GitsyncdError as error:
-                self._failures += 1
-                for track in self.tracks:
-                    await track.failed(error)
+            now = self._clock.monotonic()
+            spared = {branch for branch, (_, until) in self._spared.items() if spare and now < until}
+            branches = sorted({track.source.branch for track in self.tracks} - spared)
+            if not branches:
                 return
-            self._failures = 0
-            for track in self.tracks:
-                try:
-                    await track.arrived(heads.get(track.source.branch))
-                except GitsyncdError as error:
-                    self._failures += 1
-                    await track.failed(error)
+            try:
+                answers = await self._ask(branches)
+            except GitsyncdError as error:
+                answers = dict.fromkeys(branches, error)
+            told = [
+                await self._tell(track, answers[track.source.branch])
+                for track in self.tracks
+                if track.source.branch in answers
+            ]
+            alone = [branch for branch, answer in answers.items() if isinstance(answer, GitsyncdError)]
+            if len(alone) < len(answers):
+                self._spare(alone, answers)
+            self._failures = 0 if any(told) else self._failures + 1
+
+    def _spare(self, failed: Sequence[str], asked: Iterable[str]) -> None:
+        """Ask for branches that failed alone less and less often, up to every five minutes."""
+        for branch in asked:
+            times, _ = self._spared.pop(branch, (0, 0.0))
+            if branch in failed:
+                delay = next_delay(times + 1, base=_RETRY, cap=_CAP, jitter=self._clock.jitter())
+                self._spared[branch] = times + 1, self._clock.monotonic() + delay.total_seconds()
+
+    async def _ask(self, branches: Sequence[str]) -> dict[str, str | GitsyncdError | None]:
+        """Head of each branch, None where it is gone, or why it alone cannot be had. Raises `SourceError` for all."""
+        try:
+            return dict(await self._mirror.update(branches))
+        except SourceTooLarge as error:
+            if len(branches) == 1:
+                return {branches[0]: error}
+        # One branch must not keep the others from being followed.
+        answers: dict[str, str | GitsyncdError | None] = {}
+        for branch in branches:
+            answers |= await self._ask([branch])
+        return answers
+
+    async def _tell(self, track: Track, answer: str | GitsyncdError | None) -> bool:
+        """Whether the track could use the answer."""
+        try:
+            if isinstance(answer, GitsyncdError):
+                raise answer
+            await track.arrived(answer)
+        except GitsyncdError as error:
+            await track.failed(error)
+            return False
+        return True
