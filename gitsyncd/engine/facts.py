@@ -96,7 +96,15 @@ class Gatherer:
         inventory = self.inventory()
         if scope is not None:
             observed = await self._observe(scope, wanted, inventory)
-            return Facts(revision=revision, desired=wanted, inventory=inventory, observed=observed)
+            claims, complete = siblings.claims(scope)
+            return Facts(
+                revision=revision,
+                desired=wanted,
+                inventory=inventory,
+                observed=observed,
+                claims=claims,
+                claims_complete=complete,
+            )
         if inventory.entries.keys() - wanted.manifests.keys() or self._contested(wanted):
             await siblings.settle(CLAIMS_WAIT_S)
         claims, complete = siblings.claims()
@@ -373,14 +381,15 @@ class Siblings:
         self._wanted_commits = wanted_commits
         """Commit that each target of this cluster should be at; an empty one when none is admitted yet."""
 
-    def claims(self) -> tuple[dict[ObjectId, str], bool]:
-        """Objects that others want with the target's name, and whether all of them have said so at their newest
-        commit.
+    def claims(self, among: Collection[ObjectId] | None = None) -> tuple[dict[ObjectId, str], bool]:
+        """Objects that others want (all, or those `among` a few) with the target's name, and whether all of them have
+        said so at their newest commit.
         """
         claimed: dict[ObjectId, str] = {}
         for name in self._wanted_commits():
             if name != self._own:
-                claimed.update(dict.fromkeys(self._view.claims[name].ids, name))
+                ids = self._view.claims[name].ids
+                claimed.update(dict.fromkeys(ids if among is None else ids.intersection(among), name))
         return claimed, not self.silent()
 
     def silent(self) -> list[str]:

@@ -53,7 +53,7 @@ class Adopt(StrEnum):
     NEVER = "never"
     UNOWNED = "unowned"
     ALWAYS = "always"
-    """Also from another agent or target."""
+    """Also from another agent. Between targets of one agent the first owner keeps an object until it lets go of it."""
 
 
 class DriftAction(StrEnum):
