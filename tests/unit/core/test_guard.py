@@ -120,6 +120,12 @@ def test_an_empty_revision_deletes_nothing(count: int) -> None:
     )  # fmt: skip
 
 
+def test_an_empty_revision_with_nothing_to_delete_is_not_refused() -> None:
+    todo = deletes(0)
+
+    assert guarded(todo, empty=True) is todo
+
+
 def test_an_empty_revision_passes_where_that_is_allowed() -> None:
     todo = deletes(5)
 

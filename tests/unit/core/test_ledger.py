@@ -93,11 +93,18 @@ def test_nothing_is_forgotten_ahead(operation: Operation) -> None:
     assert intended(before, change(operation, entry=KNOWN, observed=LIVE)) is before
 
 
-@pytest.mark.parametrize("operation", [Operation.UPDATE, Operation.REVERT])
+@pytest.mark.parametrize("operation", [Operation.UPDATE, Operation.REVERT, Operation.ADOPT])
 def test_a_write_to_the_recorded_object_leaves_its_record_alone(operation: Operation) -> None:
     before = inventory(KNOWN)
 
     assert intended(before, change(operation, manifest=manifest(), entry=KNOWN, observed=LIVE)) is before
+
+
+@pytest.mark.parametrize("operation", [Operation.UPDATE, Operation.REVERT])
+def test_an_object_that_others_created_again_is_not_recorded_before_it_is_written(operation: Operation) -> None:
+    before, again = inventory(KNOWN), replace(LIVE, uid="u2")
+
+    assert intended(before, change(operation, manifest=manifest(), entry=KNOWN, observed=again)) is before
 
 
 @pytest.mark.parametrize(

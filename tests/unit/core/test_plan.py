@@ -434,6 +434,28 @@ def test_nobody_hears_of_additions_to_objects_that_are_shared_or_left_alone(cont
     assert what_becomes_of(unknown, Policy(), **controls) == SILENT
 
 
+def test_nobody_hears_of_additions_to_an_object_that_says_reconcile_disabled() -> None:
+    unknown = replace(PERSON, writer=Writer.UNKNOWN)
+
+    made = plan(scene(manifest(), entry(), live(additions=(unknown,), reconcile_disabled=True)))
+
+    assert made.foreign == ()
+
+
+def test_nobody_hears_of_additions_that_are_removed() -> None:
+    made = plan(scene(manifest(), entry(), live(additions=(PERSON,))))
+
+    assert made.foreign == ()
+
+
+def test_additions_are_not_told_while_fields_of_ours_are_in_other_hands() -> None:
+    unknown = replace(PERSON, writer=Writer.UNKNOWN)
+
+    made = plan(scene(manifest(), entry(), live(additions=(unknown,), entry_hash="less")))
+
+    assert made.foreign == ()
+
+
 def test_nobody_hears_of_additions_to_other_peoples_objects() -> None:
     made = plan(scene(manifest(), None, live(mark=STRANGERS_MARK, additions=(PERSON,))))
 
