@@ -22,9 +22,11 @@ Json = Mapping[str, Any]
 class KubeCluster:
     """Satisfies the engine's port `ClusterApi`. Connects at the first request; `close` ends everything."""
 
-    def __init__(self, cluster: Cluster, agent: Agent) -> None:
+    def __init__(self, cluster: Cluster, agent: Agent, access: AccessSource | None = None) -> None:
+        """`access` may have begun to read the credentials already."""
         self._manager = agent.field_manager
-        self._client = Client(AccessSource(cluster), cluster=cluster.name, agent=agent.name, parallel=cluster.parallel)
+        access = access or AccessSource(cluster)
+        self._client = Client(access, cluster=cluster.name, agent=agent.name, parallel=cluster.parallel)
         self._pulse = watch.Pulse(self._client)
         self._ledger = Ledger(
             self._client, agent=agent.name, namespace=agent.cluster_namespace, manager=agent.field_manager

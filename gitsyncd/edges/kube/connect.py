@@ -6,6 +6,7 @@ was read. Nothing here talks to an API server.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import os
 import ssl
@@ -73,9 +74,18 @@ class AccessSource:
         self._cluster = cluster
         self._service_account = service_account
         self._stamps: Mapping[Path, tuple[int, int, int]] = {}
+        self._begun: asyncio.Task[Access] | None = None
+
+    def begin(self) -> None:
+        """Start reading now, for the first `load` to take: a kubeconfig's child can work while this process imports."""
+        self._begun = asyncio.get_running_loop().create_task(self._load())
 
     async def load(self) -> Access:
         """Read everything anew. Raises `ConfigError` that names the file."""
+        begun, self._begun = self._begun, None
+        return await (self._load() if begun is None else begun)
+
+    async def _load(self) -> Access:
         connection = self._cluster.connection
         if isinstance(connection, Kubeconfig):
             self._stamps = _stamps([connection.file])
