@@ -59,7 +59,7 @@ class Agent(Section):
     later = frozenset({"http", "webhook", "shard", "exec_plugins"})
 
     name: AgentName = Field(
-        description="Part of marks, leases and the field manager; at most 40 characters. An agent with a new name is "
+        description="Part of marks, records and the field manager; at most 40 characters. An agent with a new name is "
         "another one, which finds the objects of the old one owned by somebody else.",
         examples=["edge-eu"],
     )
@@ -68,7 +68,7 @@ class Agent(Section):
     )
     cluster_namespace: DnsLabel = Field(
         "gitsyncd",
-        description="Where the inventory and the lease live in every cluster. Made when missing and allowed.",
+        description="Where the agent keeps its records in every cluster. Made when missing and allowed.",
     )
     socket: FileName = Field("/run/gitsyncd/agent.sock", description="The local API that the commands talk to.")
     log: Log = Field(Log(), description=Log.__doc__)
@@ -229,10 +229,10 @@ class IgnoreFields(Section):
 
 
 class Wait(Section):
-    """Whether a turn ends only when the objects are healthy."""
+    """Health, for commands that are given `--wait`. A turn itself ends when everything is applied."""
 
-    enabled: bool = Field(True, description="`false` ends a turn when everything is applied.")
-    timeout: Duration = Field("5m", description="How long to wait for health.")
+    enabled: bool = Field(True, description="`false`: in sync is enough for `--wait`.")
+    timeout: Duration = Field("5m", description="How long `--wait` waits for health.")
 
 
 class Target(Section):
@@ -251,7 +251,7 @@ class Target(Section):
     clusters: Selection | None = Field(None, description="Which clusters; left out, every cluster.")
     namespace: DnsLabel = Field("default", description="For namespaced objects that name none.")
     interval: Duration = Field("10m", description="A full look even when nothing was heard.")
-    timeout: Duration = Field("5m", description="Apply and wait together.")
+    timeout: Duration = Field("5m", description="Of one turn; what is left then is done by the next.")
     retry_interval: Duration = Field("30s", description="First retry after a failed turn; doubles up to `interval`.")
     prune: Prune = Field(Prune(), description=Prune.__doc__)
     drift: Drift = Field(Drift(), description=Drift.__doc__)
@@ -261,7 +261,7 @@ class Target(Section):
         "`always` also the others.",
     )
     ignore_fields: list[IgnoreFields] = Field([], description=IgnoreFields.__doc__)
-    suspend: bool = Field(False, description="Nothing is written for this target; it is still looked at and reported.")
+    suspend: bool = Field(False, description="Nothing is written for this target, and its drift is not looked at.")
     wait: Wait = Field(Wait(), description=Wait.__doc__)
 
 
