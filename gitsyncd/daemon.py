@@ -37,7 +37,7 @@ from gitsyncd.engine.source_loop import SourceLoop, Track
 from gitsyncd.engine.supervise import supervise
 from gitsyncd.engine.target_loop import TargetLoop
 from gitsyncd.engine.watch_loop import Watches
-from gitsyncd.model.errors import ClusterError, ConfigError, GitsyncdError, StateError, UsageError
+from gitsyncd.model.errors import ClusterError, ConfigError, GitsyncdError, LocalError, StateError, UsageError
 from gitsyncd.model.report import TargetState
 from gitsyncd.model.source import Revision
 from gitsyncd.model.units import parse_duration
@@ -189,14 +189,6 @@ class Daemon:
         configuration = self._configuration
         _install_signals(self._stopped_by)
         self._log.info("configuration loaded", file=str(configuration.file), changed=[])
-        self._log.info(
-            "daemon started",
-            version=__version__,
-            agent=configuration.agent.name,
-            sources=len(configuration.sources),
-            clusters=len(configuration.clusters),
-            targets=len(configuration.targets),
-        )
         code = 0
         async with AsyncExitStack() as edges, AsyncExitStack() as stack:
             if self._on_disk:
@@ -210,6 +202,7 @@ class Daemon:
             control.restore_suspensions()
             if not once:
                 await stack.enter_async_context(local.serve(configuration.agent.socket, _calls(control)))
+            self._say_started()
             self._start(parts, group.tasks)
             stopping = group.tasks.create_task(self._stop.wait())
             first = group.tasks.create_task(self._first_turns(parts, wait=wait, once=once))
@@ -220,6 +213,17 @@ class Daemon:
             await self._finish_objects(parts)
         self._log.info("daemon stopped", signal=self._signal or None)
         return code
+
+    def _say_started(self) -> None:
+        configuration = self._configuration
+        self._log.info(
+            "daemon started",
+            version=__version__,
+            agent=configuration.agent.name,
+            sources=len(configuration.sources),
+            clusters=len(configuration.clusters),
+            targets=len(configuration.targets),
+        )
 
     def _stopped_by(self, name: str) -> None:
         self._signal = name
