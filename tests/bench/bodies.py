@@ -41,5 +41,8 @@ def _body(path: str, text: str, agent: str, target: str) -> Body:
         "gitsyncd.dev/id": identity,
         "gitsyncd.dev/path": path,
     }
+    if kind == "Deployment":
+        del value["spec"]["replicas"]  # the corpus has an autoscaler for each, and replicas are left to it
     place = f"/namespaces/{namespace}" if namespace else ""
-    return Body(0 if kind == "Namespace" else 1, f"{root}{place}/{plural}/{name}", orjson.dumps(value))
+    body = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    return Body(0 if kind == "Namespace" else 1, f"{root}{place}/{plural}/{name}", body)
