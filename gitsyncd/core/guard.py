@@ -25,7 +25,7 @@ NEEDS_APPROVAL = frozenset(
 )
 """Kinds whose deletion takes data along that Git cannot bring back."""
 
-_TRAILER = re.compile(r"(?P<target>\S+)\s+prune=(?P<count>\d+)")
+_TRAILER = re.compile(r"(?P<target>\S+)\s+prune=(?P<count>[0-9]{1,9})")
 
 
 def guard(

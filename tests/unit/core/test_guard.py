@@ -242,3 +242,10 @@ def test_one_matching_trailer_among_others_is_enough() -> None:
 @pytest.mark.parametrize("approval", [{"approved": {TOO_MANY.digest}}, {"trailers": ["web prune=21"]}])
 def test_a_person_may_approve_the_deletes_of_an_empty_revision(approval: dict[str, Any]) -> None:
     assert guarded(TOO_MANY, empty=True, **approval) is TOO_MANY
+
+
+@pytest.mark.parametrize("count", ["9" * 5000, "٢١", "²¹"])
+def test_a_count_that_is_no_number_approves_nothing_and_harms_nothing(count: str) -> None:
+    result = guarded(TOO_MANY, recorded=40, trailers=[f"web prune={count}"])
+
+    assert result.refused is not None
