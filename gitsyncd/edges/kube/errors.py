@@ -35,6 +35,9 @@ from gitsyncd.model.errors import (
 MAX_QUOTED = 1500
 """Characters of a server's message that are passed on. Admission policies have been seen to answer with pages."""
 
+MAX_CAUSES = 1000
+"""Of one refusal: the fields of a conflict may be many."""
+
 # `User "x" cannot patch resource "deployments/scale" in API group "apps" in the namespace "web"`, the one wording of
 # every authorizer (k8s.io/apiserver, endpoints/handlers/responsewriters/errors.go).
 _FORBIDDEN = re.compile(
@@ -60,11 +63,14 @@ _STRICT_FIELD = re.compile(r'(?:unknown|duplicate) field "([^"]+)"')
 # rules, nearly always with the word itself.)
 _IMMUTABLE = re.compile(
     r"\bimmutable\b|may not change once set|may not change fields other than|cannot change roleRef"
-    r"|updates to .+ (?:for fields other than|are forbidden)"
+    r"|updates to .{1,300} (?:for fields other than|are forbidden)"
     r"|(?:can ?not|may not|must not) be (?:changed|updated|modified)",
     re.IGNORECASE,
 )
 _MANAGER = re.compile(r'conflict with "(?P<manager>[^"]*)"')
+
+
+_MAX_PAUSE_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,14 +116,18 @@ def parse_status(code: int, body: bytes) -> Status:
     details = value.get("details")
     details = details if isinstance(details, dict) else {}
     causes = details.get("causes")
-    rows = [row for row in causes if isinstance(row, dict)] if isinstance(causes, list) else []
+    # Capped like the message: admission writes them, and some rules take the square of the length that they search.
+    rows = [row for row in causes[:MAX_CAUSES] if isinstance(row, dict)] if isinstance(causes, list) else []
     return Status(
         code=code,
         reason=_text(value, "reason"),
         message=_text(value, "message")[:MAX_QUOTED],
         kind=_text(details, "kind"),
         name=_text(details, "name"),
-        causes=tuple((_text(row, "reason"), _text(row, "field"), _text(row, "message")) for row in rows),
+        causes=tuple(
+            (_text(row, "reason")[:MAX_QUOTED], _text(row, "field")[:MAX_QUOTED], _text(row, "message")[:MAX_QUOTED])
+            for row in rows
+        ),
         parsed=True,
     )
 
@@ -461,8 +471,8 @@ _BY_EXCEPTION: tuple[tuple[tuple[type[BaseException], ...], _Meaning], ...] = (
 
 
 def retry_after(header: str) -> float | None:
-    """Seconds of a `Retry-After` header. API servers send numbers only; a date is treated as no header."""
-    return float(header) if header.isascii() and header.isdigit() else None
+    """Seconds of a `Retry-After` header, an hour at most. API servers send numbers only; a date is no header here."""
+    return min(float(header), _MAX_PAUSE_S) if header.isascii() and header.isdigit() else None
 
 
 def _text(value: Mapping[str, Any], key: str) -> str:

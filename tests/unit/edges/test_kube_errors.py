@@ -10,6 +10,7 @@ import inspect
 import json
 import socket
 import ssl
+import time
 from typing import Any, NamedTuple
 
 import aiohttp
@@ -326,3 +327,40 @@ def test_a_client_certificate_that_the_server_refuses_counts_as_expired_credenti
     assert isinstance(mapped, ClusterDenied)
     assert mapped.expired is True
     assert mapped.remedy is Remedy.FIX_CLUSTER
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "updates to " * 60_000,
+        'conversion webhook for "' * 30_000,
+        "failed to convert new object (" * 30_000,
+        "(" * 500_000,
+    ],
+    ids=["immutable", "webhook", "unreadable", "brackets"],
+)
+def test_a_refusal_of_any_length_is_understood_at_once(text: str) -> None:
+    body = status(422, text, "Invalid", *[("FieldValueInvalid", ".spec.a" * 50_000, f"{text} immutable")] * 3)
+    begin = time.process_time()
+
+    error = refusal(Answer(code=422, body=body, subject=SUBJECT))
+
+    assert time.process_time() - begin < 1.0
+    assert len(error.message) <= 1500 + 100
+
+
+def test_more_causes_than_anybody_reads_are_left_out() -> None:
+    body = status(422, "x", "Invalid", *[("FieldValueInvalid", f".spec.f{n}", "immutable") for n in range(20_000)])
+
+    error = refusal(Answer(code=422, body=body, subject=SUBJECT))
+
+    assert isinstance(error, Immutable)
+    assert len(error.fields) == 1000
+
+
+@pytest.mark.parametrize("header", ["9" * 400, "99999999"])
+def test_no_server_can_ask_for_a_pause_without_end(header: str) -> None:
+    error = refusal(Answer(code=429, body=b"", cluster="eu", retry_after=header))
+
+    assert isinstance(error, Throttled)
+    assert error.retry_after_s == 3600.0
