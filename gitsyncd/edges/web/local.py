@@ -11,6 +11,7 @@ import asyncio
 import errno
 import os
 import socket
+import stat
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -100,6 +101,14 @@ def _make_room(path: Path) -> None:
             f"a daemon already listens on {path}",
             hint="Stop the other daemon, or give this one its own `agent.socket` and `agent.state_dir`.",
         )
+    try:
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise LocalError(
+                f"{path} is there and is no socket",
+                hint="Set `agent.socket` to a name of its own: it is removed and made again at each start.",
+            )
+    except FileNotFoundError:
+        return
     path.unlink(missing_ok=True)
 
 
