@@ -24,7 +24,9 @@ class FileStore:
     def load(self, name: str) -> Mapping[str, Any]:
         """Empty when the file is missing, unreadable or damaged: a fact that is lost is asked for again."""
         try:
-            with (self._folder / f"{name}.json").open("rb") as file:
+            # Not through a link, and without waiting for whoever writes to a pipe that lies there.
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            with os.fdopen(os.open(self._folder / f"{name}.json", flags), "rb") as file:
                 value = orjson.loads(file.read(_MAX_BYTES))
         except (OSError, orjson.JSONDecodeError):
             return {}
