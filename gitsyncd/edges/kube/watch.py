@@ -143,7 +143,7 @@ async def _lines(response: aiohttp.ClientResponse, pulse: Pulse, patience: Patie
     content = response.content
     heard_at = loop.time()
     pulse.beat(heard_at)
-    rest = b""
+    rest = bytearray()  # bytes would be copied for every piece of a long line
     while True:
         now = loop.time()
         try:
@@ -163,9 +163,10 @@ async def _lines(response: aiohttp.ClientResponse, pulse: Pulse, patience: Patie
             if len(rest) > MAX_EVENT_BYTES:
                 raise aiohttp.ClientPayloadError("an event above its cap")
             continue
-        *lines, rest = (rest + chunk).split(b"\n")
+        rest += chunk
+        *lines, rest = rest.split(b"\n")
         for line in lines:
-            yield line
+            yield bytes(line)
 
 
 def parse_event(line: bytes, cluster: str, *, secret: bool = False) -> WatchEvent | None:
