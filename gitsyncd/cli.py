@@ -79,6 +79,7 @@ def run(options: argparse.Namespace) -> int:
 
     # What is imported stays: looking for garbage meanwhile takes a tenth of the start and finds none.
     gc.disable()
+    _keep_memory_private()
     configuration = _load(options)
     from gitsyncd.edges import logs
 
@@ -150,6 +151,7 @@ def _preview(options: argparse.Namespace, *, fields: bool) -> int:
     from gitsyncd.daemon import preview
     from gitsyncd.text import plan_text
 
+    _keep_memory_private()
     configuration = _load(options)
     answer = asyncio.run(preview(configuration, options.targets, ref=options.ref, directory=options.dir, fields=fields))
     errors = answer.pop("errors")
@@ -233,6 +235,13 @@ def delete(options: argparse.Namespace) -> int:
 
 
 # --- the shared parts -------------------------------------------------------------------------------------------------
+
+
+def _keep_memory_private() -> None:
+    """Before any credential or Secret is read."""
+    from gitsyncd.edges.child.launch import forbid_core_dumps
+
+    forbid_core_dumps()
 
 
 def _load(options: argparse.Namespace) -> Configuration:

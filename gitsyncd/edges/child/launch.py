@@ -63,6 +63,14 @@ def forbid_new_descriptors() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))
 
 
+def forbid_core_dumps() -> None:
+    """No crash of this process, or of what it starts, writes its memory anywhere: Secrets and credentials are in it.
+
+    1 and not 0: for a limit of 1 the kernel also refuses to pipe the dump to a program, which 0 does not prevent.
+    """
+    _lower(resource.RLIMIT_CORE, 1)
+
+
 def _die_with_parent(parent: int) -> None:
     libc = ctypes.CDLL(None)
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
@@ -93,8 +101,7 @@ def _leave_the_network() -> None:
 
 
 def _limit(spec: Mapping[str, Any]) -> None:
-    # 1 and not 0: for a limit of 1 the kernel also refuses to pipe the dump to a program, which 0 does not prevent.
-    _lower(resource.RLIMIT_CORE, 1)
+    forbid_core_dumps()
     _lower(resource.RLIMIT_AS, spec["memory_bytes"])
     _lower(resource.RLIMIT_CPU, spec["cpu_seconds"])
     _lower(resource.RLIMIT_FSIZE, spec["file_bytes"])

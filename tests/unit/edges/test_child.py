@@ -220,3 +220,13 @@ async def test_input_that_fails_while_it_is_read_is_the_callers_error_and_ends_t
 async def test_a_place_that_does_not_exist_is_a_local_error(tmp_path: Path) -> None:
     with pytest.raises(LocalError):
         await run("pass", cwd=tmp_path / "missing")
+
+
+async def test_a_process_that_forbids_core_dumps_forbids_them_to_programs_as_well_and_for_ever() -> None:
+    code = (
+        "import resource; from gitsyncd.edges.child.launch import forbid_core_dumps; forbid_core_dumps();"
+        "print(resource.getrlimit(resource.RLIMIT_CORE))"
+    )
+    done = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE)
+
+    assert (await done.communicate())[0] == b"(1, 1)\n"
