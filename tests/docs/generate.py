@@ -20,7 +20,8 @@ from gitsyncd.core.plan import TABLE, Fact
 from gitsyncd.model import errors
 from gitsyncd.model.errors import GitsyncdError
 
-PAGES = Path(__file__).parents[2] / "docs"
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 _BLOCK = re.compile(r"(<!-- printed: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 EXIT_CODES: dict[str, tuple[tuple[str, str], ...]] = {
@@ -275,6 +276,42 @@ def writer_classes() -> str:
     return "\n".join(parts)
 
 
+# --- the recording ----------------------------------------------------------------------------------------------------
+
+_SHOWN = (4, 7, 9)
+"""Steps of the demo that the README shows: edits by hand, a commit that deletes too much, a kill."""
+_MANY = 3
+"""So many lines of a list, and so many commands of a step, before `…` stands for the rest."""
+
+
+def recording() -> str:
+    """Parts of `docs/recording.txt`, as they stand there; what is left out shows as `…`."""
+    steps = re.split(r"^(?=\d+\. )", (ROOT / "docs/recording.txt").read_text(), flags=re.MULTILINE)
+    numbered = {int(step.partition(".")[0]): step for step in steps[1:]}
+    parts = [
+        steps[0].rstrip(),
+        *("…\n\n" + _cut(numbered[number]) for number in _SHOWN),
+        "…",
+        steps[-1].splitlines()[-1],
+    ]
+    return "```text\n" + "\n".join(parts) + "\n```\n"
+
+
+def _cut(step: str) -> str:
+    kept: list[str] = []
+    listed = commands_seen = 0
+    for line in step.rstrip().splitlines():
+        listed = listed + 1 if line.startswith("       - ") else 0
+        commands_seen += line.startswith(("   $ kubectl", "   $ KUBE"))
+        summary = re.match(r"   (done|✓ \d)", line)
+        if listed > _MANY or (commands_seen > _MANY and not summary):
+            if kept[-1].strip() != "…":
+                kept.append(line[: len(line) - len(line.lstrip())] + "…")
+            continue
+        kept.append(line)
+    return "\n".join(kept) + "\n"
+
+
 PRINTED: dict[str, Callable[[], str]] = {
     "commands": commands_page,
     "error-tree": error_tree,
@@ -284,6 +321,7 @@ PRINTED: dict[str, Callable[[], str]] = {
     "own-annotations": own_annotations,
     "foreign-annotations": foreign_annotations,
     "writers": writer_classes,
+    "recording": recording,
 }
 
 
@@ -293,7 +331,7 @@ def filled(text: str) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    stale = [page for page in sorted(PAGES.rglob("*.md")) if filled(page.read_text()) != page.read_text()]
+    stale = [page for page in PAGES if filled(page.read_text()) != page.read_text()]
     for page in stale:
         if "--check" in arguments:
             print(f"{page} is not what the code says. fix: python -m tests.docs.generate", file=sys.stderr)

@@ -11,7 +11,7 @@ from gitsyncd.model.report import HealthStatus, TargetState
 from tests.docs import generate
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted((ROOT / "docs").rglob("*.md"))
+PAGES = generate.PAGES
 LEVELS = {"debug", "info", "warning", "error"}
 TREES = [ast.parse(file.read_text()) for file in sorted((ROOT / "gitsyncd").rglob("*.py"))]
 FUNCTIONS = [
@@ -103,7 +103,7 @@ def test_an_event_has_the_keys_that_the_page_says(event: str) -> None:
     assert documented()[event] == in_code
 
 
-@pytest.mark.parametrize("file", PAGES, ids=lambda file: str(file.relative_to(ROOT / "docs")))
+@pytest.mark.parametrize("file", PAGES, ids=lambda file: str(file.relative_to(ROOT)))
 def test_what_a_page_prints_is_what_the_code_says(file: Path) -> None:
     assert generate.filled(file.read_text()) == file.read_text(), "python -m tests.docs.generate"
 
