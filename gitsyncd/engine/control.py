@@ -187,7 +187,8 @@ class Control:
         Raises `UsageError` when it is not the plan that is refused now.
         """
         for loop in self._chosen([name]):
-            if loop.refused is not None and len(digest) >= 8 and loop.refused.digest.startswith(digest):
+            # Whole: whoever may push could search for another plan with the same first digits.
+            if loop.refused is not None and loop.refused.digest == digest:
                 loop.reconciler.approved.add(loop.refused.digest)
                 loop.bell.ring()
                 return {"approved": loop.refused.digest, "target": loop.target.id}
@@ -203,7 +204,8 @@ class Control:
             names = sorted({track.source.name for loop in self._sources for track in loop.tracks})
             raise UsageError(f"there is no source {source!r}", hint=f"Sources: {', '.join(names)}")
         for track in tracks:
-            if await track.approve(commit):
+            # Whole: whoever may push could search for another commit with the same first digits.
+            if track.head == commit and await track.approve(commit):
                 return {"approved": track.head, "source": source}
         raise UsageError(
             f"{commit} is not a head of {source} that is held now", hint="See which revision is held: gitsyncd status"
