@@ -312,6 +312,14 @@ class ClusterView:
                 bell.ring([object_id])
         self._wake()
 
+    def ring(self, kind: ObjectType) -> None:
+        """Have every target that wants or recorded objects of this kind look at everything."""
+        for name, bell in self.bells.items():
+            inventory = self.inventories.get(name)
+            ids = (*self.claims[name].ids, *(inventory.entries if inventory else ()))
+            if any((object_id.group, object_id.kind) == (kind.group, kind.kind) for object_id in ids):
+                bell.ring()
+
     def _wake(self) -> None:
         for event in self.news:
             event.set()

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _BASE = timedelta(seconds=1)
 _CAP = timedelta(seconds=30)
+_QUICK_S = 10.0
+"""Watches last for minutes: one that ends sooner counts as a failure."""
 
 
 class Watches:
@@ -115,6 +117,7 @@ class Watches:
         """Watch for ever. Whatever ends a watch, the next one begins where it ended, or after a fresh list."""
         failures = 0
         while True:
+            begun = self._clock.monotonic()
             try:
                 version = version or await self._list(feed)
                 async for event in self._view.api.watch(
@@ -126,7 +129,6 @@ class Watches:
                     version = event.resource_version
                     if event.kind != "BOOKMARK":
                         self._view.heard(feed, event)
-                    failures = 0
             except Expired:
                 version = ""
             except KindUnknown:
@@ -135,10 +137,18 @@ class Watches:
                 version = ""
             except ClusterError as error:
                 failures += 1
-                self._view.down(error)
                 self._stale.add(feed)
+                if isinstance(error, ClusterDenied) and not error.expired:
+                    self._view.ring(feed.type)  # their turns say which objects can no longer be looked at
+                else:
+                    self._view.down(error)
                 await self._pause(failures)
                 version = await self._recover(version)
+                continue
+            # A watch that ends as soon as it began, whoever ends it, must not be begun again and again without a pause.
+            failures = failures + 1 if self._clock.monotonic() - begun < _QUICK_S else 0
+            if failures > 1:
+                await self._pause(failures - 1)
 
     async def _recover(self, version: str) -> str:
         """After a failure: who answers now? When it is the same cluster, go on from where we were."""

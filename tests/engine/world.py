@@ -24,7 +24,7 @@ from tests.engine.fields import Json
 from tests.engine.mirror import Renderer, Repo
 from tests.engine.virtualtime import VirtualClock
 
-PATIENCE_S = 24 * 3600.0
+PATIENCE_S = 2 * 3600.0
 """Virtual seconds after which what a test waits for will not come."""
 
 
