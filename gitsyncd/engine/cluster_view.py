@@ -342,7 +342,11 @@ class ClusterView:
 
         An event that came meanwhile is looked at now, unless it was the echo.
         """
+        before = self.objects.get(object_id)
         observed = self.record(object_id, answer) if answer is not None else None
+        if observed is not None and before is not None and before.mark and before.mark != observed.mark:
+            # Handed over: the target that had it can let go of its record now.
+            self._ring(object_id, before)
         event = self._writing.pop(object_id, None)
         if event is not None and not (observed is not None and event.resource_version == observed.resource_version):
             self.heard(Feed(feed_type), event)
