@@ -42,8 +42,8 @@ EXIT_CODES: dict[str, tuple[tuple[str, str], ...]] = {
     "status": (("0", "all in sync"), ("1", "some not"), ("2", "no daemon answers, or no such target")),
     "sync": (
         ("0", "asked for; with `--wait`: in sync and healthy"),
-        ("1", "with `--wait`: not in sync, or not healthy in time; no daemon answers"),
-        ("2", "the agent file is refused"),
+        ("1", "with `--wait`: not in sync, or not healthy in time"),
+        ("2", "no daemon answers, or no such target"),
     ),
     "approve": (("0", "let through"), ("2", "it is not that plan or head any more; no daemon answers")),
     "suspend": (("0", "paused"), ("2", "no such target, or no daemon answers")),

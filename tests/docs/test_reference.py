@@ -5,8 +5,10 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import orjson
 import pytest
 
+from gitsyncd import cli
 from gitsyncd.model.report import HealthStatus, TargetState
 from tests.docs import generate
 
@@ -138,3 +140,36 @@ def test_every_state_and_every_health_is_on_the_page() -> None:
 
     assert [state for state in TargetState if f"| `{state}` |" not in text] == []
     assert [status for status in HealthStatus if f"`{status}`" not in text] == []
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["status"],
+        ["sync", "web"],
+        ["approve", "web", "--plan", "0" * 32],
+        ["suspend", "web", "--for", "1m", "--reason", "x"],
+        ["resume", "web"],
+        ["delete", "web", "--yes"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_the_exit_code_without_a_daemon_is_the_one_on_the_page(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "gitsyncd.yaml").write_text("version: 1\nagent: {name: docs, socket: agent.sock}\n")
+
+    code = cli.main([*command, "--config", str(tmp_path / "gitsyncd.yaml")])
+
+    assert "fix: " in capsys.readouterr().err
+    assert [number for number, meaning in generate.EXIT_CODES[command[0]] if "no daemon answers" in meaning] == [
+        str(code)
+    ]
+
+
+def test_the_keys_of_a_plan_are_on_the_page() -> None:
+    example = page("reference/json.md").partition("```json\n")[2].partition("```")[0]
+    target = orjson.loads(example)["targets"][0]
+
+    assert set(target) == keys_returned_by("show") | {"held"}
+    assert set(target["changes"][0]) == {"object", "operation", "reason", "path", "fields"}
