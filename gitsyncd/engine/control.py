@@ -68,11 +68,16 @@ class Control:
 
     def status(self, names: Sequence[str] = ()) -> dict[str, Any]:
         """The JSON of `gitsyncd status`. Raises `UsageError` for a name that is no target."""
-        chosen = self._chosen(names) if names else list(self._targets)
+        unmanaged = [left for left in self._unmanaged() if not names or _named(left["target"], names)]
+        found = [name for name in names if any(_named(left["target"], [name]) for left in unmanaged)]
+        managed = [
+            name for name in names if name not in found or any(_named(loop.target.id, [name]) for loop in self._targets)
+        ]
+        chosen = self._chosen(managed) if names else list(self._targets)
         return {
             "agent": self._configuration.agent.name,
             "version": self._version,
-            "targets": [self._target_status(loop) for loop in chosen] + ([] if names else self._unmanaged()),
+            "targets": [self._target_status(loop) for loop in chosen] + unmanaged,
             "sources": [_source_status(track) for loop in self._sources for track in loop.tracks],
             "clusters": [_cluster_status(view) for view in self._views.values()],
         }
@@ -329,6 +334,11 @@ class Control:
     def _chosen(self, names: Sequence[str]) -> list[TargetLoop]:
         """Loops by `name` or `name@cluster`. Raises `UsageError` for a name that matches none."""
         return choose(list(self._targets), names, lambda loop: loop.target)
+
+
+def _named(target: str, names: Sequence[str]) -> bool:
+    """Whether `name@cluster` is among these, as such or as `name`."""
+    return target in names or target.partition("@")[0] in names
 
 
 def choose(items: list[Any], names: Sequence[str], target_of: Any) -> list[Any]:

@@ -166,7 +166,9 @@ class Gatherer:
             object_id = identify(kind, item)
             return object_id, self._view.reduce(object_id, item)
 
-        await asyncio.gather(*(look(resource) for resource in self._view.resources.values() if resource.preferred))
+        # What nobody can apply is not ours; some of it cannot be listed as other kinds can: componentstatuses, metrics.
+        kinds = [kind for kind in self._view.resources.values() if kind.preferred and "patch" in kind.verbs]
+        await asyncio.gather(*(look(kind) for kind in kinds))
         fresh = rebuilt(self._target.id, marked, cluster_uid=self._view.uid)
         inventory = replace(fresh, entries={**fresh.entries, **left.entries}, serial=left.serial, commit=left.commit)
         self._view.inventories[self._target.name] = inventory

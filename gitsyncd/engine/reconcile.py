@@ -49,6 +49,8 @@ class TurnReport:
     calmed: tuple[ObjectId, ...] = ()
     """Objects in a fight whose drift was left alone."""
     superseded: bool = False
+    rebuilt: bool = False
+    """The inventory was lost and is rebuilt, so nothing was deleted: what left Git is for the next turn, at once."""
     partial: bool = False
     """Only some objects were looked at."""
     postponed: tuple[str, ...] = ()
@@ -62,6 +64,7 @@ class TurnReport:
             and not self.calmed
             and self.plan.refused is None
             and not self.superseded
+            and not self.rebuilt
             and not self.again
         )
 
@@ -276,6 +279,7 @@ class Reconciler:
             calmed=todo.calmed,
             failures=tuple(failures),
             again=again,
+            rebuilt=bool(facts.lost),
             partial=scope is not None,
             postponed=self._postponed(facts) if scope is None else (),
             objects=len(facts.desired.manifests) + len(facts.desired.unknown) + len(facts.unseen),

@@ -177,7 +177,7 @@ class TargetLoop:
             await self._soon(report.again)
         elif report.partial and report.written and self.problems:
             self.bell.ring()  # what was put right may be what the others lacked: their namespace, say
-        elif report.superseded or self.view.resources is not served:
+        elif report.superseded or report.rebuilt or self.view.resources is not served:
             self.bell.ring()  # kinds that this turn defined are to be watched from now on
 
     def _digest(
@@ -207,7 +207,7 @@ class TargetLoop:
             return  # what else is wrong with this target was not looked at
         self._failures = 0
         self._again = 0 if not report.again else self._again
-        if report.again or report.superseded:
+        if report.again or report.superseded or report.rebuilt:
             return
         if report.partial and self.refused is None and self.state is TargetState.SYNCING:
             return
