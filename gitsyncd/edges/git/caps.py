@@ -35,6 +35,8 @@ class Caps:
     """Entries below one path, folders included."""
     depth: int = 50
     """Folders within folders below one path."""
+    read_seconds: float = 60.0
+    """For finding the files below one path, and again for reading them."""
 
 
 def in_words(size: int) -> str:

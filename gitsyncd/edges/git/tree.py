@@ -8,6 +8,7 @@ at by name only and never read.
 from __future__ import annotations
 
 import stat
+import time
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -139,12 +140,16 @@ class _Walk:
         self._root = root
         self._base = base
         self._entries = 0
+        self._seen: dict[str, dict[str, Entry]] = {}
+        """Folders by id, as they were walked: links are looked up in them, however many there are."""
+        self._ends = _deadline(caps)
         self._links: list[tuple[str, Entry]] = []
 
     def files(self) -> Iterator[tuple[str, str]]:
         """Path (from the repository's root) and blob of every manifest file; links last."""
         yield from self._folder(self._root, self._base, 0)
         for path, link in self._links:
+            _in_time(self._ends, self._caps, self._base)
             blob = self._target_of(path, link)
             if _is_manifest(path):
                 yield path, blob
@@ -152,6 +157,7 @@ class _Walk:
     def _folder(self, tree: str, path: str, depth: int) -> Iterator[tuple[str, str]]:
         if depth > self._caps.depth:
             raise SourceTooLarge(f"{path} is more than {self._caps.depth} folders deep")
+        _in_time(self._ends, self._caps, self._base)
         entries = read_tree(self._store, tree, path, self._caps.tree_bytes)
         self._entries += len(entries)
         if self._entries > self._caps.files:
@@ -160,6 +166,7 @@ class _Walk:
                 hint="Give targets narrower paths.",
             )
         _refuse_twins(entries, path)
+        self._seen[tree] = {entry.name: entry for entry in entries}
         for entry in entries:
             here = _join(path, entry.name)
             if reason := why_refused(entry.name):
@@ -223,13 +230,25 @@ class _Walk:
         for part in below:
             if not entry.is_tree:
                 return None
-            found = [
-                child for child in read_tree(self._store, entry.id, path, self._caps.tree_bytes) if child.name == part
-            ]
-            if not found:
+            # Everything below the path was walked before the first link is looked at.
+            found = self._seen[entry.id].get(part)
+            if found is None:
                 return None
-            entry = found[0]
+            entry = found
         return entry
+
+
+def _deadline(caps: Caps) -> float:
+    return time.monotonic() + caps.read_seconds
+
+
+def _in_time(ends: float, caps: Caps, base: str) -> None:
+    """Deltas can make every object as dear as the largest one that is allowed: a thread must not be lost to that."""
+    if time.monotonic() > ends:
+        raise SourceTooLarge(
+            f"reading what is below {base or '/'} takes longer than {caps.read_seconds:g} s",
+            hint="Give targets narrower paths, and keep large files in another repository.",
+        )
 
 
 def _refuse_twins(entries: list[Entry], path: str) -> None:
@@ -260,8 +279,9 @@ def snapshot(store: ObjectStore, caps: Caps, commit: str, path: str) -> Snapshot
     base = "/".join(normal_path(path))
     entry = locate(store, caps, commit, path)
     names = [(base, entry.id)] if entry.is_file else sorted(_Walk(store, caps, entry.id, base).files())
-    files, total = [], 0
+    files, total, ends = [], 0, _deadline(caps)
     for name, blob in names:
+        _in_time(ends, caps, base)
         size = store.size(blob)
         if size > caps.manifest_bytes:
             raise SourceTooLarge(
