@@ -125,7 +125,8 @@ def read_shards(agent: str, config_maps: Iterable[Mapping[str, Any]]) -> dict[st
         metadata = item["metadata"]
         target = (metadata.get("annotations") or {}).get(TARGET, "")
         start, _, number = metadata["name"].rpartition(".")
-        ours = target and number.isdecimal() and start == f"gitsyncd.{agent}.{target}"
+        # As it is written, and no other spelling of the number: `00` would stand for another shard 0.
+        ours = target and number.isdecimal() and str(int(number[:9])) == number and start == f"gitsyncd.{agent}.{target}"
         if ours and int(number) < MAX_SHARDS:
             found.setdefault(target, {})[int(number)] = item
     return found
@@ -175,7 +176,7 @@ def _facts_of_head(head: Mapping[str, Any] | None, damage: list[str]) -> tuple[d
     try:
         facts = {"serial": int(data["serial"]), "cluster": data["cluster"], "commit": data["commit"]}
         return facts, int(data["shards"])
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, TypeError) as error:
         what = f"has no usable {error}" if isinstance(error, KeyError) else "has unusable numbers"
         damage.append(f"{head['metadata']['name']!r} {what}")
         return unknown, 0
@@ -221,6 +222,8 @@ def _decode(text: str) -> dict[ObjectId, Entry]:
         known = {name: record[said] for name in _DEFAULTS if (said := _KEYS.get(name, name)) in record}
         if not all(type(value) is type(_DEFAULTS[name]) for name, value in known.items()):
             raise TypeError("a value of another type than was written")
+        if not isinstance(record["apiVersion"], str):
+            raise TypeError("an apiVersion that is no text")
         entries[ObjectId.parse(key)] = Entry(
             api_version=record["apiVersion"], state=EntryState(record["state"]), **known
         )

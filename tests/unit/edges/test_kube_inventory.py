@@ -143,6 +143,7 @@ def test_a_shard_that_somebody_deleted_is_missed_and_named_and_the_others_are_re
         {"entries": '{"nonsense": {"apiVersion":"v1","state":"live"}}'},
         {"entries": '{"ConfigMap/a": {"apiVersion":"v1","state":"dreaming"}}'},
         {"entries": '{"ConfigMap/a": {"apiVersion":"v1","state":"live","uid":5}}'},
+        {"entries": '{"ConfigMap/a": {"apiVersion":["v1"],"state":"live"}}'},
         {"entries": '{"ConfigMap/a": {"apiVersion":"v1","state":"live","prune":"no"}}'},
         {"serial": "x"},
         {"shards": ""},
@@ -173,6 +174,16 @@ def test_a_number_beyond_reason_is_no_shard_of_ours() -> None:
     far = {**maps[0], "metadata": {**maps[0]["metadata"], "name": "gitsyncd.edge.web.99999999"}}
 
     found = restored([*maps, far])
+
+    assert (found.damage, found.trusted, len(found.entries)) == ("", True, 1)
+
+
+@pytest.mark.parametrize("number", ["00", "0000", "01", "9" * 5000])
+def test_another_spelling_of_a_number_replaces_no_shard(number: str) -> None:
+    maps = maps_of(Inventory(target="web@eu", serial=5), [{object_id(1): LIVE}])
+    forged = {**maps[0], "metadata": {**maps[0]["metadata"], "name": f"gitsyncd.edge.web.{number}"}, "data": {}}
+
+    found = restored([*maps, forged])
 
     assert (found.damage, found.trusted, len(found.entries)) == ("", True, 1)
 
