@@ -19,6 +19,9 @@ Json = Mapping[str, Any]
 PAGE = 500
 """Objects per request of a list, as kubectl asks for."""
 
+MAX_PAGES = 10_000
+"""Of one list: five million objects. A server that always has one more page must end somewhere."""
+
 APPLY = "application/apply-patch+yaml"
 """JSON is YAML, and costs the server the same."""
 
@@ -103,7 +106,7 @@ async def _list_once(
     query = {"limit": str(PAGE)} | ({"labelSelector": selector} if selector else {})
     path = collection_path(resource, namespace if resource.namespaced else "")
     items: list[Any] = []
-    while True:
+    for _ in range(MAX_PAGES):
         call = Call(
             method="GET",
             verb="list",
@@ -129,6 +132,7 @@ async def _list_once(
                 f"the answer to a list of {resource.plural} is no list", subject=client.cluster
             ) from error
         query["continue"] = following
+    raise ClusterUnreachable(f"a list of {resource.plural} does not end after {MAX_PAGES} pages", subject=client.cluster)
 
 
 async def apply(

@@ -14,6 +14,7 @@ import pytest
 from aiohttp import web
 
 from gitsyncd.edges.kube import client as client_module
+from gitsyncd.edges.kube import objects as objects_module
 from gitsyncd.edges.kube.client import Call, Client, Limiter
 from gitsyncd.edges.kube.connect import Access, AccessSource
 from gitsyncd.edges.kube.discover import discover
@@ -491,6 +492,19 @@ async def test_a_list_whose_token_expired_begins_again(client: Client, server: S
     assert [(item["kind"], item["metadata"]["name"]) for item in page.items] == [("ConfigMap", "a"), ("ConfigMap", "b")]
     assert page.resource_version == "2"
     assert [request.query.get("continue") for request in server.seen] == [None, "t", None, "t"]
+
+
+async def test_a_list_that_never_ends_is_given_up(
+    client: Client, server: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objects_module, "MAX_PAGES", 5)
+    server.script = [says(b'{"items":[],"metadata":{"resourceVersion":"1","continue":"t"}}')]
+
+    with pytest.raises(ClusterUnreachable) as caught:
+        await list_all(client, CONFIG_MAPS)
+
+    assert "does not end after 5 pages" in caught.value.message
+    assert len(server.seen) == 5
 
 
 async def test_a_server_without_aggregated_discovery_is_too_old(client: Client, server: Scripted) -> None:
