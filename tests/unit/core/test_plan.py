@@ -318,6 +318,19 @@ def test_a_kept_object_is_counted() -> None:
     assert (kept.keep, kept.changes) == (1, ())
 
 
+@pytest.mark.parametrize(
+    ("of", "kept"),
+    [
+        (scene(manifest(reconcile=False), entry(), live()), 1),
+        (scene(manifest(reconcile=False), entry(), None), 0),
+        (scene(None, entry(), live(deleting=True)), 0),
+        (scene(manifest(text="two"), entry(), live()), 0),
+    ],
+)
+def test_only_what_git_wants_and_is_there_counts_as_kept(of: Scene, kept: int) -> None:
+    assert plan(of).keep == kept
+
+
 # --- controls that people write in Git or on the object ------------------------------------------------------------------
 
 SITUATIONS = {
@@ -374,6 +387,20 @@ def test_if_not_present_is_recorded_without_a_write_when_a_crash_came_before() -
 
 def test_if_not_present_does_not_record_what_somebody_else_made() -> None:
     assert plan(scene(manifest(apply=Apply.IF_NOT_PRESENT), PENDING, NOBODYS)).recorded == {}
+
+
+@pytest.mark.parametrize(
+    "of",
+    [
+        pytest.param(scene(manifest(apply=Apply.IF_NOT_PRESENT), entry(), live()), id="recorded already"),
+        pytest.param(scene(manifest(apply=Apply.IF_NOT_PRESENT, reconcile=False), PENDING, live()), id="left alone"),
+        pytest.param(scene(manifest(apply=Apply.IGNORE), PENDING, live()), id="ignored"),
+        pytest.param(scene(manifest(), entry(), live(reconcile_disabled=True)), id="disabled on the cluster"),
+        pytest.param(scene(None, entry(), live(), claims={CONFIG: "api"}), id="waiting for a hand-over"),
+    ],
+)
+def test_nothing_is_noted_of_what_is_only_left_alone(of: Scene) -> None:
+    assert plan(of).recorded == {}
 
 
 def test_if_not_present_is_pruned_when_it_is_removed_from_git() -> None:
@@ -659,6 +686,20 @@ def test_a_namespace_in_which_git_still_wants_an_object_is_not_deleted(changes: 
     assert of_namespace == [
         (Operation.BLOCK, "removed in revision, but Git still wants objects in this namespace")
     ]  # fmt: skip
+
+
+def test_an_object_that_is_named_like_a_namespace_in_use_is_pruned() -> None:
+    namesake = replace(CONFIG, namespace="other", name="shop")
+
+    made = plan(scene(None, entry(), live(), namesake, desired=Desired(manifests={ROLE: manifest(ROLE)})))
+
+    assert [change.operation for change in made.changes if change.id == namesake] == [Operation.PRUNE]
+
+
+def test_an_object_elsewhere_that_is_named_like_the_agents_own_is_pruned() -> None:
+    namesake = replace(CONFIG, name="gitsyncd.edge.web.0")
+
+    assert decided(scene(None, entry(), live(), namesake))[0] is Operation.PRUNE
 
 
 def test_an_empty_namespace_is_pruned() -> None:
