@@ -110,7 +110,11 @@ async def _daemon(configuration: Configuration, log: Any, *, once: bool, wait: b
     gc.freeze()
     gc.set_threshold(_GARBAGE)
     gc.enable()
-    return await daemon.run(once=once, wait=wait)
+    try:
+        return await daemon.run(once=once, wait=wait)
+    finally:
+        for access in early.values():
+            await access.settled()
 
 
 def check(options: argparse.Namespace) -> int:

@@ -208,7 +208,7 @@ class Daemon:
 
     # --- its end -------------------------------------------------------------------------------------------------
 
-    def stop(self, number: int = signal.SIGTERM, *, within_s: float = 30) -> int:
+    def stop(self, number: int = signal.SIGTERM, *, within_s: float = 20) -> int:
         """Send the signal, unless it has ended, and wait for the exit code."""
         if self._process.poll() is None:
             self._process.send_signal(number)
@@ -218,7 +218,7 @@ class Daemon:
         """As a crash would."""
         self.stop(signal.SIGKILL)
 
-    def wait(self, *, within_s: float = 30) -> int:
+    def wait(self, *, within_s: float = 20) -> int:
         """The exit code of one that ends by itself."""
         try:
             code = self._process.wait(within_s)

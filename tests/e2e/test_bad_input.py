@@ -238,7 +238,7 @@ def test_colours_are_for_terminals_that_want_them(ready: Agent, environment: dic
 
     said = _on_a_terminal("run", "--once", "--config", str(ready.file), env=environment)
 
-    assert "daemon started" in said
+    assert "configuration loaded" in said
     assert ("\033[" in said) is coloured
 
 

@@ -80,6 +80,16 @@ class AccessSource:
         """Start reading now, for the first `load` to take: a kubeconfig's child can work while this process imports."""
         self._begun = asyncio.get_running_loop().create_task(self._load())
 
+    async def settled(self) -> None:
+        """Until what `begin` started is over, whatever came of it and whether or not it was taken.
+
+        Cancelled while its child starts, it would never end: asyncio then waits for an exit that it does not hear of.
+        """
+        if self._begun is not None:
+            await asyncio.wait([self._begun])
+            if not self._begun.cancelled():
+                self._begun.exception()  # seen: nobody else will ask
+
     async def load(self) -> Access:
         """Read everything anew. Raises `ConfigError` that names the file."""
         begun, self._begun = self._begun, None
