@@ -101,10 +101,13 @@ class Preview:
             self._row(change.id, live, path=c.path, keys=c.keys, git=c.after, cluster=c.before, before=before)
             for c in shown
         ]
-        return rows + self._added(change, live)
+        return rows + self._added(change, live, orjson.loads(manifest.body))
 
-    def _added(self, change: Change, live: Json) -> list[dict[str, Any]]:
-        """Fields that somebody added and that the turn would remove: Git has no value for them."""
+    def _added(self, change: Change, live: Json, wanted: Json) -> list[dict[str, Any]]:
+        """Fields that somebody added and that the turn would remove: Git has no value for them.
+
+        Of an object that is adopted everything is somebody else's: what Git names too is no addition.
+        """
         if change.observed is None:
             return []
         return [
@@ -119,6 +122,7 @@ class Preview:
             for addition in change.observed.additions
             if removes(addition, self._target.policy)
             for path, keys in zip(addition.fields, addition.keys, strict=True)
+            if not is_named(wanted, live, keys)
         ]
 
     def _row(
@@ -162,6 +166,12 @@ class Preview:
 def bodies(wanted: Desired) -> dict[ObjectId, Json]:
     """The decoded manifests."""
     return {object_id: orjson.loads(manifest.body) for object_id, manifest in wanted.manifests.items()}
+
+
+def is_named(wanted: Json, live: Json, keys: FieldPath) -> bool:
+    """Whether Git has a value of its own for what stands at a path, and nothing below it is left to be removed."""
+    value = value_at(wanted, keys)
+    return value is not None and (not isinstance(value, dict | list) or value == value_at(live, keys))
 
 
 def value_at(value: Any, keys: FieldPath) -> Any:
