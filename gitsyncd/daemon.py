@@ -311,8 +311,11 @@ class _Scope:
 
     def __init__(self) -> None:
         self.tasks = asyncio.TaskGroup()
+        self._others: set[asyncio.Task[Any]] = set()
+        """Tasks that were there before, and are not ours to cancel."""
 
     async def __aenter__(self) -> Self:
+        self._others = asyncio.all_tasks()
         await self.tasks.__aenter__()
         return self
 
@@ -320,7 +323,7 @@ class _Scope:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         current = asyncio.current_task()
-        for task in asyncio.all_tasks():
+        for task in asyncio.all_tasks() - self._others:
             if task is not current:
                 task.cancel()
         try:

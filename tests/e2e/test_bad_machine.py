@@ -73,11 +73,25 @@ def test_a_second_daemon_is_refused_and_the_first_goes_on(ready: Agent, repo: Re
         code, what, fix = refusal(ready_again(ready))
 
         assert code == 1
-        assert f"a daemon already listens on {ready.socket}" in what
+        assert f"{ready.state_dir} is in use by another daemon" in what
         assert "agent.state_dir" in fix
         repo.commit({"b.yaml": config_map("b")})
         first.wait_for("target in sync", objects=2)
         assert ready.run("status").code == 0
+
+
+def test_a_daemon_whose_socket_is_taken_is_refused(ready: Agent) -> None:
+    with ready.start() as first:
+        first.wait_for("target in sync")
+        second = Agent(ready.folder / "second")
+        second.document = json.loads(json.dumps(ready.document))
+        second.document["agent"]["state_dir"] = str(second.state_dir)
+
+        code, what, fix = refusal(second.start())
+
+        assert code == 1
+        assert f"a daemon already listens on {ready.socket}" in what
+        assert "agent.socket" in fix
 
 
 def ready_again(agent: Agent) -> Daemon:
