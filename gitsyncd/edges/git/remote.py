@@ -8,6 +8,7 @@ is looked at: no proxy variable, no netrc, no configuration of git.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import ssl
 from base64 import b64encode
@@ -267,8 +268,12 @@ class HttpRemote:
         auth = self._repository.auth
         if auth is not None:
             try:
-                with auth.password_file.open("rb") as file:
+                # Not to wait for whoever writes to a pipe: this thread would be lost.
+                flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+                with os.fdopen(os.open(auth.password_file, flags), "rb") as file:
                     password = file.read(_SECRET_BYTES).rstrip(b"\r\n")
+                if not password:
+                    raise OSError(errno.ENODATA, "it is empty")
             except OSError as error:
                 raise SourceDenied(
                     f"{self.shown}: the password file {auth.password_file} cannot be read: {error.strerror}",
@@ -286,6 +291,7 @@ class HttpRemote:
             if self._tls is None or self._tls[0] != key:
                 context = ssl.create_default_context(cafile=ca_file)
                 context.minimum_version = ssl.TLSVersion.TLSv1_2
+                context.keylog_filename = None  # whatever $SSLKEYLOGFILE says
                 self._tls = (key, context)
             return self._tls[1]
         except (OSError, ssl.SSLError) as error:

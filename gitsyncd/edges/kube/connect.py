@@ -10,6 +10,7 @@ import asyncio
 import base64
 import os
 import ssl
+import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -57,6 +58,7 @@ class Access:
         except (ssl.SSLError, ValueError) as error:
             raise ConfigError("its CA is no PEM certificate", hint="Check `ca_file` or the kubeconfig.") from error
         context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.keylog_filename = None  # whatever $SSLKEYLOGFILE says
         if self.cert:
             try:
                 _load_cert_chain(context, self.cert, self.key)
@@ -198,7 +200,10 @@ class AccessSource:
 
     def _read(self, file: Path, what: str) -> str:
         try:
-            with file.open("rb") as stream:
+            # Not to wait for whoever writes to a pipe: this is the event loop.
+            with os.fdopen(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
+                if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                    raise ConfigError(f"{what} {file} is not a regular file", subject=self._subject)
                 content = stream.read(_MAX_FILE_BYTES + 1)
             if len(content) > _MAX_FILE_BYTES:
                 raise ConfigError(f"{what} {file} is larger than 4 MiB", subject=self._subject)

@@ -126,7 +126,8 @@ def read_shards(agent: str, config_maps: Iterable[Mapping[str, Any]]) -> dict[st
         target = (metadata.get("annotations") or {}).get(TARGET, "")
         start, _, number = metadata["name"].rpartition(".")
         # As it is written, and no other spelling of the number: `00` would stand for another shard 0.
-        ours = target and number.isdecimal() and str(int(number[:9])) == number and start == f"gitsyncd.{agent}.{target}"
+        spelled = number.isdecimal() and str(int(number[:9])) == number
+        ours = target and spelled and start == f"gitsyncd.{agent}.{target}"
         if ours and int(number) < MAX_SHARDS:
             found.setdefault(target, {})[int(number)] = item
     return found

@@ -132,7 +132,9 @@ async def _list_once(
                 f"the answer to a list of {resource.plural} is no list", subject=client.cluster
             ) from error
         query["continue"] = following
-    raise ClusterUnreachable(f"a list of {resource.plural} does not end after {MAX_PAGES} pages", subject=client.cluster)
+    raise ClusterUnreachable(
+        f"a list of {resource.plural} does not end after {MAX_PAGES} pages", subject=client.cluster
+    )
 
 
 async def apply(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,7 +15,7 @@ import pytest
 from gitsyncd.edges.git.caps import Caps
 from gitsyncd.edges.git.remote import HttpRemote, redacted
 from gitsyncd.model.errors import ConfigError, SourceDenied, SourceError
-from gitsyncd.model.source import Repository
+from gitsyncd.model.source import GitAuth, Repository
 
 URL = "https://git.example.com/fleet.git"
 SECRET = "t0ken"
@@ -85,3 +87,31 @@ def test_urls_are_shown_without_user_password_and_query(url: str, shown: str) ->
 def test_urls_that_cannot_be_asked_are_refused(url: str) -> None:
     with pytest.raises(ConfigError):
         HttpRemote(Repository(url=url), agent="a", caps=Caps())
+
+
+def test_the_keys_of_tls_sessions_are_never_written_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "keys"))
+
+    context = HttpRemote(Repository(url=URL), agent="a", caps=Caps())._tls_context()
+
+    assert context.keylog_filename is None
+    assert context.minimum_version is ssl.TLSVersion.TLSv1_2
+    assert context.verify_mode is ssl.CERT_REQUIRED
+
+
+@pytest.mark.parametrize("kind", ["pipe", "empty", "folder"])
+def test_a_password_file_that_holds_none_is_refused_and_not_waited_for(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "password"
+    match kind:
+        case "pipe":
+            os.mkfifo(path)
+        case "empty":
+            path.write_text("\n")
+        case _:
+            path.mkdir()
+    auth = GitAuth(username="git", password_file=path)
+
+    with pytest.raises(SourceDenied) as caught:
+        HttpRemote(Repository(url=URL, auth=auth), agent="a", caps=Caps())._headers("advertisement", None)
+
+    assert f"the password file {path} cannot be read" in caught.value.message

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import os
+import ssl
 import stat
 from pathlib import Path
 from typing import Any
@@ -327,3 +329,24 @@ async def test_nothing_that_a_kubeconfig_names_is_run(tmp_path: Path) -> None:
 
     assert "trace" not in names_in(tmp_path)
     assert "service account" in caught.value.hint
+
+
+async def test_a_pipe_in_place_of_a_file_is_refused_and_not_waited_for(authority: Authority, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "token")
+
+    with pytest.raises(ConfigError) as caught:
+        await by_server(authority, token_file=tmp_path / "token").load()
+
+    assert "is not a regular file" in caught.value.message
+
+
+async def test_the_keys_of_tls_sessions_are_never_written_down(
+    authority: Authority, token_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "keys"))
+
+    context = (await by_server(authority, token_file=token_file).load()).tls()
+
+    assert context.keylog_filename is None
+    assert context.minimum_version is ssl.TLSVersion.TLSv1_2
+    assert context.verify_mode is ssl.CERT_REQUIRED
