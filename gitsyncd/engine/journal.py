@@ -42,6 +42,7 @@ class Journal:
         self._foreign_told: set[tuple[ObjectId, str]] = set()
         self._failures_told: dict[ObjectId, str] = {}
         self._drift_told: dict[ObjectId, str] = {}
+        self._refusal_told = ""
 
     def plan_made(self, plan: Plan) -> None:
         changes = [*plan.changes, *plan.withheld]
@@ -64,8 +65,11 @@ class Journal:
             self._foreign(object_id, addition)
 
     def plan_refused(self, plan: Plan) -> None:
+        """Once per plan: the same one is refused at every full look until somebody does something about it."""
         assert plan.refused is not None
-        self._log.error(
+        say = self._log.debug if self._refusal_told == plan.digest else self._log.error
+        self._refusal_told = plan.digest
+        say(
             "plan refused",
             target=self._target,
             revision=plan.revision,
