@@ -136,7 +136,7 @@ class AccessSource:
             raise ConfigError(
                 f"kubeconfig {connection.file}: {refused['message']}",
                 subject=self._subject,
-                hint=refused["hint"] or "Correct the file: it is read again at once. `kubectl config view` shows mistakes.",
+                hint=refused["hint"] or "Correct the file: it is read again at once. `kubectl config view` helps.",
             )
         facts: Mapping[str, str] = answer["facts"]
         return facts
