@@ -239,7 +239,8 @@ def _create(case: Case, scene: Scene) -> Change | None:
     if left_alone(case.manifest):
         return None
     elsewhere = scene.claims.get(case.id)
-    if elsewhere and case.entry is None:
+    # Two targets that both begin to want it: the first by name makes it, so that one of them does.
+    if elsewhere and case.entry is None and elsewhere < scene.target:
         return _change(case, scene, Operation.BLOCK, f"wanted by target {elsewhere}, too")
     if case.entry is None or case.entry.state is EntryState.PENDING:
         return _change(case, scene, Operation.CREATE, "new in revision")

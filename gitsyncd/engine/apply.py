@@ -352,7 +352,10 @@ def _blocked(change: Change) -> ClusterError:
     subject = str(change.id)
     if change.observed is not None and change.observed.deleting:
         return Changed(change.reason, subject=subject, hint="Nothing to do, unless a finalizer holds it for ever.")
-    hint = "Remove it from one of the two places, or set `adopt` for this target if it is meant to take the object."
+    if change.manifest is None:
+        hint = "Remove those objects from Git as well, or put the Namespace back."
+    else:
+        hint = "Remove it from one of the two places, or set `adopt` for this target if it is meant to take the object."
     return Conflict(change.reason, subject=subject, hint=hint)
 
 

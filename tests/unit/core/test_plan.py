@@ -211,6 +211,12 @@ def test_what_another_target_wants_too_is_not_created_twice() -> None:
     assert blocked == (Operation.BLOCK, "wanted by target api, too")
 
 
+def test_of_two_targets_that_begin_to_want_one_object_the_first_by_name_creates_it() -> None:
+    created = decided(scene(manifest(), claims={CONFIG: "zoo"}))
+
+    assert created == (Operation.CREATE, "new in revision")
+
+
 def test_the_first_owner_goes_on_creating_what_another_target_wants_too() -> None:
     first = decided(scene(manifest(), entry(), claims={CONFIG: "api"}))
 
