@@ -74,13 +74,13 @@ def named_files(value: Any) -> Iterator[str]:
 def test_an_agent_file_of_the_documentation_is_accepted(page: str, value: dict[str, Any], tmp_path: Path) -> None:
     whole = value if "version" in value else {**BASE, **value, "agent": {**BASE["agent"], **value.get("agent", {})}}
     for name in named_files(whole):
-        file = tmp_path / name
+        file = tmp_path / name.replace("{credentials}", "credentials")
         assert file.is_relative_to(tmp_path), f"{page} names {name}: write it relative to the agent file"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("something")
     (tmp_path / "gitsyncd.yaml").write_bytes(orjson.dumps(whole))
 
-    configuration = load(tmp_path / "gitsyncd.yaml", {})
+    configuration = load(tmp_path / "gitsyncd.yaml", {"CREDENTIALS_DIRECTORY": str(tmp_path / "credentials")})
 
     assert configuration.targets
 
