@@ -615,6 +615,7 @@ def test_without_this_rule_a_few_steps_do_harm(tooth: Tooth) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # seconds of search on a busy machine; the search itself is always the same one
 @pytest.mark.parametrize("tooth", TEETH.values(), ids=TEETH.keys())
 def test_without_this_rule_the_machine_finds_the_harm_by_itself(tooth: Tooth) -> None:
     with pytest.raises(AssertionError, match=tooth.found):
