@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+    from gitsyncd.engine import ports
     from gitsyncd.engine.ports import Clock, ClusterApi, Log, Mirror, Renderer, Store
     from gitsyncd.model.source import Repository, Source
     from gitsyncd.model.target import Agent, Cluster, Configuration
@@ -291,7 +292,7 @@ class Daemon:
                     async with loop.turning:
                         pass
 
-    def _control(self, parts: Parts, calendar: Calendar) -> Control:
+    def _control(self, parts: Parts, calendar: ports.Calendar) -> Control:
         return Control(
             self._configuration,
             __version__,

@@ -15,7 +15,7 @@ class Deadlock(RuntimeError):
     """Everybody waits and no timer is set: in real time this would hang for ever."""
 
 
-class _Jump(selectors.DefaultSelector):  # type: ignore[misc,valid-type] # the class depends on the platform
+class _Jump(selectors.DefaultSelector):
     """Asks for what is ready now, and lets the time pass that the loop would have slept."""
 
     def __init__(self) -> None:
