@@ -62,6 +62,11 @@ def reverted(fight: Fight, now: float, manager: str | None) -> Fight:
     )
 
 
+def is_forgotten(fight: Fight, now: float) -> bool:
+    """Reverts that led to no fight say nothing any more once the last of them is a minute old."""
+    return not fight.fighting and (not fight.reverts or now - fight.reverts[-1] >= FIGHT_WINDOW_S)
+
+
 def is_over(fight: Fight, now: float) -> bool:
     """A fight is over when nobody wrote for a minute after the wait had ended."""
     return fight.fighting and now > fight.until + FIGHT_WINDOW_S

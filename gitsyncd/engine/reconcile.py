@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from gitsyncd.core.backoff import Fight, is_over, reverted
+from gitsyncd.core.backoff import Fight, is_forgotten, is_over, reverted
 from gitsyncd.core.guard import guard
 from gitsyncd.core.health import worst
 from gitsyncd.core.ledger import Outcome, intend, settle
@@ -91,6 +91,8 @@ class Reconciler:
         self._journal = journal
         self._clock = clock
         self._fights: dict[ObjectId, Fight] = {}
+        """Objects that were reverted of late, the latest last."""
+        self._fighting: set[ObjectId] = set()
         self.approved: set[str] = set()
         """Digests of refused plans that a person let through; each is used up by one turn."""
 
@@ -208,20 +210,33 @@ class Reconciler:
 
     def _calm(self) -> frozenset[ObjectId]:
         now = self._clock.monotonic()
-        for object_id, fight in list(self._fights.items()):
+        self._forget(now)
+        for object_id in list(self._fighting):
+            fight = self._fights[object_id]
             if is_over(fight, now):
                 self._journal.fight(object_id, fight.manager, fight.total, over=True)
                 del self._fights[object_id]
-        return frozenset(object_id for object_id, fight in self._fights.items() if fight.fighting and now < fight.until)
+                self._fighting.discard(object_id)
+        return frozenset(object_id for object_id in self._fighting if now < self._fights[object_id].until)
+
+    def _forget(self, now: float) -> None:
+        """Let go of reverts that are too old to count. At a cost that follows their number: this is in every revert."""
+        old = []
+        for object_id, fight in self._fights.items():
+            if not fight.fighting:
+                if not is_forgotten(fight, now):
+                    break  # those that follow are younger
+                old.append(object_id)
+        for object_id in old:
+            del self._fights[object_id]
 
     def next_fight_look(self) -> float | None:
         """Monotonic seconds at which the drift of some object is looked at again, or a fight may be over; None
         without fights.
         """
         now = self._clock.monotonic()
-        times = [
-            fight.until if now < fight.until else fight.until + 61 for fight in self._fights.values() if fight.fighting
-        ]
+        fights = [self._fights[object_id] for object_id in self._fighting]
+        times = [fight.until if now < fight.until else fight.until + 61 for fight in fights]
         return min(times, default=None)
 
     def fight_with(self, object_id: ObjectId) -> GitsyncdError:
@@ -234,7 +249,7 @@ class Reconciler:
         )
 
     def fighting(self) -> frozenset[ObjectId]:
-        return frozenset(object_id for object_id, fight in self._fights.items() if fight.fighting)
+        return frozenset(self._fighting)
 
     def _note_fights(self, outcomes: Sequence[Outcome]) -> None:
         now = self._clock.monotonic()
@@ -242,9 +257,11 @@ class Reconciler:
             change = outcome.change
             if change.drift is None or outcome.error is not None or outcome.skipped:
                 continue
-            before = self._fights.get(change.id, Fight())
+            before = self._fights.pop(change.id, Fight())  # and to the end: they stand in order of their last revert
             after = reverted(before, now, outcome.blame.manager if outcome.blame else None)
             self._fights[change.id] = after
+            if after.fighting:
+                self._fighting.add(change.id)
             if after.fighting and not before.fighting:
                 self._journal.fight(change.id, after.manager, after.total, over=False)
 

@@ -82,6 +82,27 @@ async def test_a_fight_is_over_when_it_stays_quiet() -> None:
         assert gap < 1
 
 
+async def test_reverts_are_remembered_for_as_long_as_they_count_and_no_longer() -> None:
+    # given: one object in a long fight, whose record is older than those of the others
+    world = World(["web"])
+    world.repo.commit({"web": [config_map("a"), *(config_map(f"b{number}") for number in range(20))]})
+    async with world:
+        await world.in_sync()
+        await fight(world, "a", rounds=6)
+        for number in range(20):
+            await fight(world, f"b{number}", rounds=1)
+        remembered = world.loop("web").reconciler._fights
+        assert len(remembered) == 21
+
+        # when
+        await world.rest(61)
+        await fight(world, "b0", rounds=1)
+
+        # then
+        assert set(remembered) == {map_id("a"), map_id("b0")}
+        assert world.loop("web").reconciler.fighting() == {map_id("a")}
+
+
 async def test_what_git_asks_for_is_carried_out_in_a_fight_too() -> None:
     # given
     world = World(["web"])

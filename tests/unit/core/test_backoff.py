@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from gitsyncd.core.backoff import Fight, is_over, next_delay, reverted
+from gitsyncd.core.backoff import Fight, is_forgotten, is_over, next_delay, reverted
 
 SECOND, MINUTE, DAY = timedelta(seconds=1), timedelta(minutes=1), timedelta(days=1)
 
@@ -96,3 +96,12 @@ def test_a_fight_is_over_after_a_quiet_minute(seconds_after_the_wait: float, ove
 
 def test_where_there_is_no_fight_none_is_over() -> None:
     assert not is_over(after([0, 1]), 1000)
+
+
+def test_reverts_without_a_fight_are_forgotten_after_a_minute() -> None:
+    assert [is_forgotten(after([0, 10]), now) for now in (11, 69.9, 70)] == [False, False, True]
+    assert is_forgotten(Fight(), 0)
+
+
+def test_a_fight_is_never_forgotten_before_it_is_over() -> None:
+    assert not is_forgotten(after([0, 1, 2, 3, 4, 5]), 1_000_000)
