@@ -10,6 +10,7 @@ from urllib.parse import quote, urlencode
 import orjson
 
 from gitsyncd.edges.kube.client import LIST, Call, Client
+from gitsyncd.edges.kube.depth import loads
 from gitsyncd.model.answers import ApplyOptions
 from gitsyncd.model.errors import ClusterUnreachable, Expired, NotFound, Rejected
 from gitsyncd.model.ids import ObjectId, ResourceType
@@ -238,7 +239,7 @@ def is_secret(resource: ResourceType) -> bool:
 def decoded(body: bytes, client: Client) -> dict[str, Any]:
     """JSON of an answer that the server calls a success."""
     try:
-        value = orjson.loads(body)
+        value = loads(body)
     except orjson.JSONDecodeError as error:
         raise _no_api_server(client) from error
     if not isinstance(value, dict):

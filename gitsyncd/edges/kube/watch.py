@@ -27,6 +27,7 @@ import aiohttp
 import orjson
 
 from gitsyncd.edges.kube.client import Call, Client, Wire
+from gitsyncd.edges.kube.depth import shallow
 from gitsyncd.edges.kube.errors import Answer, breakdown, refusal
 from gitsyncd.edges.kube.objects import collection_path, is_secret
 from gitsyncd.model.answers import WatchEvent
@@ -174,7 +175,11 @@ def parse_event(line: bytes, cluster: str, *, secret: bool = False) -> WatchEven
     if not line.strip():
         return None
     try:
-        value = orjson.loads(line)
+        try:
+            value = orjson.loads(line)
+        except orjson.JSONDecodeError:
+            line = shallow(line)
+            value = orjson.loads(line)
         kind, body = value["type"], value["object"]
         if kind == "ERROR":
             raise _error_event(body, cluster, secret=secret)
