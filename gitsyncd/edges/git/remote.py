@@ -291,7 +291,7 @@ class HttpRemote:
             if self._tls is None or self._tls[0] != key:
                 context = ssl.create_default_context(cafile=ca_file)
                 context.minimum_version = ssl.TLSVersion.TLSv1_2
-                context.keylog_filename = None  # whatever $SSLKEYLOGFILE says
+                context.keylog_filename = None  # type: ignore[assignment] # whatever $SSLKEYLOGFILE says
                 self._tls = (key, context)
             return self._tls[1]
         except (OSError, ssl.SSLError) as error:

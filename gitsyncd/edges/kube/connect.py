@@ -58,7 +58,7 @@ class Access:
         except (ssl.SSLError, ValueError) as error:
             raise ConfigError("its CA is no PEM certificate", hint="Check `ca_file` or the kubeconfig.") from error
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.keylog_filename = None  # whatever $SSLKEYLOGFILE says
+        context.keylog_filename = None  # type: ignore[assignment] # whatever $SSLKEYLOGFILE says
         if self.cert:
             try:
                 _load_cert_chain(context, self.cert, self.key)
