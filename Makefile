@@ -16,7 +16,7 @@ export PYTHON
 # What a test or tool does must not depend on how the person who runs it has set up pip or pytest.
 unexport PYTEST_ADDOPTS
 
-FAST_TESTS = $(wildcard tests/unit tests/property tests/engine tests/docs)
+FAST_TESTS = $(wildcard tests/unit tests/property tests/engine tests/contract tests/docs)
 CODE = $(wildcard gitsyncd tests docs)
 
 .PHONY: help demo test check bench docs sandbox sandbox-stop env lock clean format lint types imports fast
