@@ -113,6 +113,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     begun, about = time.monotonic(), facts()
+    if os.getloadavg()[0] > 1:
+        say(f"other work is going on (load {os.getloadavg()[0]:.1f}): the figures will be worse than they are")
     try:
         binaries.build_all()
         rows = measure(frozenset(options.only or MEASUREMENTS), options.rounds)
