@@ -26,7 +26,7 @@ BAD = {
     "no-yaml": ("it is no YAML (line 2)", "fix-config", ""),
     "exec-plugin": ("names a program to run for credentials (`exec`)", "fix-config", "service account"),
     "wrong-token": ("does not accept these credentials (401)", "fix-cluster", "Replace its file"),
-    "wrong-ca": ("certificate", "fix-cluster", "CA"),
+    "wrong-ca": ("certificate", "fix-cluster", "ca_file"),
     "nobody-listens": ("connection refused", "wait", "address"),
     "black-hole": ("no answer", "wait", "address"),
 }
@@ -120,7 +120,7 @@ def test_a_kubeconfig_that_is_mended_is_used_without_a_restart(world: World) -> 
 
     shutil.copy(world.cluster.kubeconfig, world.files[name])
 
-    recovered = world.daemon.wait_for("cluster recovered", cluster=name)
+    recovered = world.daemon.wait_for("cluster recovered", cluster=name, within_s=60)
     assert "exec" in recovered["error"]
     world.daemon.wait_for("target in sync", target=f"web@{name}")
 
@@ -228,7 +228,7 @@ def test_a_token_that_stops_being_valid_is_told_and_the_next_one_used_at_once(
     token = tmp_path / "token"
     token.write_text(bare_cluster.admin_token)
     bare_cluster.create_namespace(namespace)
-    agent.document["agent"].update(name="tokens", cluster_namespace="gitsyncd-tokens")
+    agent.document["agent"].update(name=f"tokens-{namespace}", cluster_namespace=f"gitsyncd-tokens-{namespace}")
     agent.cluster("here", server=bare_cluster.server, ca_file=str(bare_cluster.ca_file), token_file=str(token))
     agent.source("fleet", repo.url)
     agent.target("web", path=".", namespace=namespace)

@@ -319,7 +319,7 @@ def limited(bare_cluster: Cluster, agent: Agent, repo: Repo, namespace: str) -> 
     role(bare_cluster, "limited", RULES)
     bare_cluster.grant("alice", "limited")
     bare_cluster.create_namespace(namespace)
-    agent.document["agent"].update(name="limited", cluster_namespace="gitsyncd-limited")
+    agent.document["agent"].update(name=f"limited-{namespace}", cluster_namespace=f"gitsyncd-limited-{namespace}")
     agent.cluster("here", bare_cluster.kubeconfig_for("alice"))
     agent.source("fleet", repo.url)
     agent.target("web", path="web", namespace=namespace)

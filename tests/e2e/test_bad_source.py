@@ -114,7 +114,7 @@ def test_a_password_that_is_mended_is_used_without_a_restart(world: World) -> No
 
     (world.folder / "wrong").write_text("letmein")
 
-    world.daemon.wait_for("source recovered", source="wrong-password")
+    world.daemon.wait_for("source recovered", source="wrong-password", within_s=60)
     world.daemon.wait_for("target in sync", target="wrong-password@here")
 
 
@@ -124,7 +124,7 @@ def test_the_first_commit_of_an_empty_repository_is_applied(world: World) -> Non
 
     world.server.create("empty").commit({"a.yaml": config_map("first")})
 
-    world.daemon.wait_for("source recovered", source="empty")
+    world.daemon.wait_for("source recovered", source="empty", within_s=60)
     world.daemon.wait_for("object applied", object="ConfigMap/bad-source/first")
     assert shown.code == 1
     (target,) = shown.json["targets"]
