@@ -172,71 +172,75 @@ class TargetLoop:
 
         report = await self.reconciler.turn(revision, scope, superseded)
         self.last_turn = self._clock.now()
-        self._digest(report, revision, scope, self._clock.monotonic() - begun)
+        took_s = self._clock.monotonic() - begun
+        self._digest(report, revision, scope, took_s)
         if report.again:
             await self._soon(report.again)
         elif report.partial and report.written and self.problems:
             self.bell.ring()  # what was put right may be what the others lacked: their namespace, say
+        elif self._late(report, took_s):
+            pass  # tried again as any failure is
         elif report.superseded or report.rebuilt or self.view.resources is not served:
             self.bell.ring()  # kinds that this turn defined are to be watched from now on
 
-    def _digest(
-        self, report: TurnReport, revision: Revision, scope: frozenset[ObjectId] | None, took_s: float
-    ) -> None:
+    def _digest(self, report: TurnReport, revision: Revision, scope: frozenset[ObjectId] | None, took_s: float) -> None:
         """From the report of a turn to the state of the target."""
         failures: dict[ObjectId | None, GitsyncdError] = dict(report.failures)
-        kept: dict[ObjectId | None, GitsyncdError] = {}
+        if self._late(report, took_s):
+            failures[None] = GitsyncdError(
+                f"the turn was not over within {took_s:.0f} s and goes on in the next one",
+                subject=self.target.id,
+                hint="See which objects take so long: gitsyncd status; or raise `timeout` of this target.",
+            )
+        not_looked_at: dict[ObjectId | None, GitsyncdError] = {}
         if scope is not None:
-            kept = {key: error for key, error in self.problems.items() if key is None or key not in scope}
-            self.problems = {**kept, **failures}
-        else:
-            self.problems = failures
-            self.refused = report.plan if report.plan.refused is not None else None
-            self._full_due = self._clock.monotonic() + self.target.interval.total_seconds()
+            not_looked_at = {key: error for key, error in self.problems.items() if key is None or key not in scope}
+        self.problems = {**not_looked_at, **failures}
+        self.problems.update(report.standing)
         moved = self.revision is None or self.revision.commit != revision.commit
-        if not report.partial:
+        if scope is None:
             self.revision = revision
-        fights: dict[ObjectId | None, GitsyncdError] = {
-            object_id: self.reconciler.fight_with(object_id) for object_id in report.calmed
-        }
-        self.problems.update(fights)
+            self.refused = report.plan if report.plan.refused is not None else None
+            self._objects = report.objects
+            self._full_due = self._clock.monotonic() + self.target.interval.total_seconds()
         if failures:
             self._retry_later(revision, list(self.problems.values()), partial=report.partial)
-            return
-        if kept:
-            return  # what else is wrong with this target was not looked at
-        self._failures = 0
-        self._again = 0 if not report.again else self._again
-        if report.again or report.superseded or report.rebuilt:
-            return
-        if report.partial and self.refused is None and self.state is TargetState.SYNCING:
-            return
+        elif not not_looked_at:
+            self._failures = 0
+            if not report.again:
+                self._again = 0
+                if not report.superseded and not report.rebuilt:
+                    self._conclude(report, revision, took_s, moved=moved)
+
+    def _late(self, report: TurnReport, took_s: float) -> bool:
+        """Whether the turn ended early for no other reason than its time."""
+        newest = self.track.admitted
+        other = self._stopping or self.suspension is not None or (newest and newest.commit != report.revision.commit)
+        return report.superseded and took_s > self.target.timeout.total_seconds() and not other
+
+    def _conclude(self, report: TurnReport, revision: Revision, took_s: float, *, moved: bool) -> None:
+        """Nothing failed and nothing is left to be done at once: which state is that?"""
+        if report.partial and self.state is TargetState.SYNCING:
+            return  # the full turn that is about to come will say
         before = self.state if report.partial else self._before
-        news = moved or before is not TargetState.IN_SYNC
-        state = (
-            TargetState.REFUSED
-            if self.refused is not None
-            else TargetState.HELD
-            if self.track.held
-            else TargetState.WAITING
-            if report.postponed
-            else TargetState.IN_SYNC
-        )
-        if fights:
-            state = TargetState.FAILED
-        if not report.partial or self.state is TargetState.FAILED or fights:
+        state = self._calm_state(report)
+        if not report.partial or TargetState.FAILED in {before, state}:
             self._enter(state)
         if state is TargetState.WAITING:
-            self._postpone(report.postponed, news=moved or self._before is not TargetState.WAITING)
-        elif state is not TargetState.REFUSED and state is not TargetState.FAILED:
-            self._journal.in_sync(
-                revision,
-                report.objects if not report.partial else self._objects,
-                took_s,
-                news=news and (not report.partial or before is TargetState.FAILED),
-            )
-        if not report.partial:
-            self._objects = report.objects
+            self._postpone(report.postponed, news=moved or before is not TargetState.WAITING)
+        elif state in {TargetState.IN_SYNC, TargetState.HELD}:
+            told = not moved and before is TargetState.IN_SYNC
+            small = report.partial and before is not TargetState.FAILED
+            self._journal.in_sync(revision, self._objects, took_s, news=not told and not small)
+
+    def _calm_state(self, report: TurnReport) -> TargetState:
+        if report.standing:
+            return TargetState.FAILED
+        if self.refused is not None:
+            return TargetState.REFUSED
+        if self.track.held:
+            return TargetState.HELD
+        return TargetState.WAITING if report.postponed else TargetState.IN_SYNC
 
     def _postpone(self, names: Sequence[str], *, news: bool) -> None:
         """What left Git may have moved to a target that cannot say so now: nothing of it is deleted before."""

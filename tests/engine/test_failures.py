@@ -221,3 +221,56 @@ async def test_a_branch_that_is_too_large_blocks_no_other_branch_of_its_reposito
         states = {status["branch"]: status["state"] for status in world.control.status()["sources"]}
         assert states == {"big": "ready", "main": "ready"} | {bad: "unreachable"}
         assert world.repo.asked["update"] - asked < 120 + 60, "what is too large is fetched less and less often"
+
+
+async def test_a_turn_that_is_not_over_in_time_says_so_keeps_what_it_did_and_goes_on_later() -> None:
+    # given: a server that takes a minute for each request, four at a time
+    world = World([target("web", timeout=timedelta(minutes=5))])
+    world.repo.commit({"web": [config_map("a")]})
+    async with world:
+        await world.in_sync()
+        world.cluster.latency_s = 60
+
+        # when
+        second = world.repo.commit({"web": [config_map(f"m{number:02}") for number in range(40)]})
+        await world.until(lambda: world.events("target failed"))
+
+        # then
+        (line,) = world.events("target failed")
+        assert "was not over within" in line["error"]
+        assert line["retry_s"] == 30
+        assert 0 < len(world.events("object applied")) < 40
+
+        # when
+        await world.in_sync(commit=second)
+
+        # then
+        applied = [line["object"] for line in world.events("object applied")]
+        assert len(applied) == len(set(applied)) == 41
+
+
+async def test_a_right_to_watch_that_is_taken_away_is_no_outage_and_names_the_objects() -> None:
+    # given
+    world = World([target("web", retry_interval=timedelta(seconds=30))])
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s", "namespace": "default"}}
+    world.repo.commit({"web": [config_map("a"), secret]})
+    async with world:
+        await world.in_sync()
+
+        # when
+        faults = [
+            world.cluster.fail(method, lambda: ClusterDenied("you may not"), kind="Secret")
+            for method in ("list", "watch", "list in namespace")
+        ]
+        world.cluster.break_watches()
+        await world.until(lambda: world.state("web") == "failed", within=120)
+
+        # then
+        assert world.events("cluster unreachable") == []
+        assert [line["object"] for line in world.events("object failed")] == ["Secret/default/s"]
+        assert world.events("object pruned", "object released") == []
+
+        # when
+        for fault in faults:
+            fault.over()
+        await world.in_sync()
