@@ -95,7 +95,10 @@ class Actuator:
                     outcomes.append(outcome)
 
             workers = min(len(changes), self._view.cluster.parallel)
-            await asyncio.gather(*(worker() for _ in range(workers)))
+            if workers == 1:
+                await worker()  # the usual revert: no task, and no turn of the event loop before its request
+            else:
+                await asyncio.gather(*(worker() for _ in range(workers)))
         return outcomes
 
     async def _one(
