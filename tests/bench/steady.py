@@ -225,6 +225,8 @@ def _revert_rows(kind: Kind, ours: Sequence[float], serial: Sequence[float]) -> 
             floor_is="p50 of one serial apply",
             at_most=at_most,
             samples={"ours": list(ours), "floor": list(serial)} if percent == 50 else {},
+            # Where this is high too, something else had the cores.
+            note=f"p99 of one serial apply: {percentile(serial, 99):.3g} ms" if percent == 99 else "",
         )
         for percent, at_most in ((50, 3.0), (99, 15.0))
     ]
