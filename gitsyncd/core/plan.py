@@ -354,11 +354,24 @@ def _why_kept(case: Case, scene: Scene) -> str:
         return "controlled by another object on the cluster"
     if _protected(object_id, scene):
         return "never deleted by gitsyncd"
+    if (object_id.group, object_id.kind) == NAMESPACE and (exempt := _exempt_in(object_id.name, scene)):
+        return f"removed in revision, but it holds {exempt}, which is annotated to stay"
     if not scene.policy.prune.enabled:
         return "removed in revision, and pruning is off for this target"
     if observed.prune_disabled or not entry.prune:
         return "removed in revision, and annotated not to be pruned"
     return "removed in revision, and annotated not to be reconciled" if observed.reconcile_disabled else ""
+
+
+def _exempt_in(namespace: str, scene: Scene) -> str:
+    """An object that we recorded in this namespace and that is never to be deleted; empty when there is none."""
+    for object_id, entry in scene.inventory.entries.items():
+        observed = scene.observed.get(object_id)
+        if object_id.namespace != namespace or observed is None:
+            continue
+        if not entry.prune or observed.prune_disabled or observed.reconcile_disabled:
+            return str(object_id)
+    return ""
 
 
 def _protected(object_id: ObjectId, scene: Scene) -> bool:

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from gitsyncd.core.ledger import settle
 from gitsyncd.core.plan import Scene, plan
-from gitsyncd.engine.apply import Actuator
+from gitsyncd.engine.apply import GONE_WITHIN_S, Actuator
 from gitsyncd.engine.journal import Journal, held_hint, refusal_hint
 from gitsyncd.engine.target_loop import Suspension
 from gitsyncd.model.errors import GitsyncdError, PlanRefused, UsageError
+from gitsyncd.model.inventory import EntryState
 from gitsyncd.model.manifest import Desired
 from gitsyncd.model.observed import Observed
-from gitsyncd.model.plan import Operation
 from gitsyncd.model.report import HealthStatus, TargetState
 from gitsyncd.model.source import Repository, Source
 from gitsyncd.model.target import Policy, Target
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from gitsyncd.model.target import Configuration
 
 _SUSPENSIONS = "suspensions"
+_LOOK_EVERY_S = 0.5
 
 
 class Control:
@@ -298,6 +299,29 @@ class Control:
         return Target(name=name, cluster=view.cluster.name, source=nowhere, path="", policy=Policy())
 
     async def _prune_all(self, target: Target, view: ClusterView) -> tuple[int, list[dict[str, Any]]]:
+        """Delete, and look again while finalizers hold something, for as long as a person would wait."""
+        before = len(view.inventories[target.name].entries)
+        deadline = self._clock.monotonic() + GONE_WITHIN_S
+        while True:
+            left = await self._prune_once(target, view)
+            remaining = view.inventories[target.name].entries if target.name in view.inventories else {}
+            held = [object_id for object_id, entry in remaining.items() if entry.state is EntryState.DELETING]
+            if not held or left or self._clock.monotonic() > deadline:
+                break
+            await asyncio.sleep(_LOOK_EVERY_S)
+        left += [
+            {
+                "object": str(object_id),
+                "error": "its deletion was accepted, and a finalizer holds it",
+                "remedy": "wait",
+                "hint": f"When it is gone, run this again: gitsyncd delete {target.id} --yes",
+            }
+            for object_id in held
+        ]
+        return before - len(remaining), left
+
+    async def _prune_once(self, target: Target, view: ClusterView) -> list[dict[str, Any]]:
+        """One pass over what a target owns; what could not be deleted."""
         inventory = view.inventories[target.name]
         observed: dict[ObjectId, Observed] = {}
         for object_id, entry in inventory.entries.items():
@@ -327,9 +351,7 @@ class Control:
         else:
             await view.api.drop_inventory(target.name)
             view.inventories.pop(target.name, None)
-        gone = sum(o.error is None and o.change.operation is Operation.PRUNE and o.observed is None for o in outcomes)
-        left = [_problem(str(o.change.id), o.error) for o in outcomes if o.error is not None]
-        return gone, left
+        return [_problem(str(o.change.id), o.error) for o in outcomes if o.error is not None]
 
     def _chosen(self, names: Sequence[str]) -> list[TargetLoop]:
         """Loops by `name` or `name@cluster`. Raises `UsageError` for a name that matches none."""

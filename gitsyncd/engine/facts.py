@@ -148,8 +148,10 @@ class Gatherer:
         return "the inventory is missing, and objects of this target are there"
 
     def _marked(self, known: tuple[ObjectId, Observed]) -> bool:
+        """Marks are easily copied: what no apply of ours left its entry on is not believed to be ours."""
         mark = known[1].mark
-        return mark is not None and mark.describes_itself and mark.target == self._target.name
+        ours = mark is not None and mark.describes_itself and mark.target == self._target.name
+        return ours and bool(known[1].entry_hash)
 
     async def _rebuild(self, left: Inventory) -> Inventory:
         """An inventory that was lost, from what is left of it and the marks on live objects of every kind."""

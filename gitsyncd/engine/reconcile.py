@@ -46,8 +46,8 @@ class TurnReport:
     """Changes carried out."""
     again: frozenset[ObjectId] = frozenset()
     """Objects that changed under our hands: to be looked at again at once."""
-    calmed: tuple[ObjectId, ...] = ()
-    """Objects in a fight whose drift was left alone."""
+    standing: tuple[tuple[ObjectId, GitsyncdError], ...] = ()
+    """Drift that was seen and left alone: in a fight, or because policy only reports it."""
     superseded: bool = False
     rebuilt: bool = False
     """The inventory was lost and is rebuilt, so nothing was deleted: what left Git is for the next turn, at once."""
@@ -61,7 +61,7 @@ class TurnReport:
         """Whether the last look after the last write found no difference."""
         return (
             not self.failures
-            and not self.calmed
+            and not self.standing
             and self.plan.refused is None
             and not self.superseded
             and not self.rebuilt
@@ -251,6 +251,22 @@ class Reconciler:
     def fighting(self) -> frozenset[ObjectId]:
         return frozenset(self._fighting)
 
+    def _standing(self, todo: Plan) -> tuple[tuple[ObjectId, GitsyncdError], ...]:
+        """Drift that is seen and left: by policy, or because somebody keeps making it."""
+        reported = [
+            (
+                change.id,
+                Conflict(
+                    change.reason,
+                    subject=str(change.id),
+                    hint="This target only reports drift: put it into Git, undo it, or set `drift.action: revert`.",
+                ),
+            )
+            for change in todo.changes
+            if change.report_only
+        ]
+        return (*reported, *((object_id, self.fight_with(object_id)) for object_id in todo.calmed))
+
     def _note_fights(self, outcomes: Sequence[Outcome]) -> None:
         now = self._clock.monotonic()
         for outcome in outcomes:
@@ -293,7 +309,7 @@ class Reconciler:
         return TurnReport(
             revision=revision,
             plan=todo,
-            calmed=todo.calmed,
+            standing=self._standing(todo),
             failures=tuple(failures),
             again=again,
             rebuilt=bool(facts.lost),

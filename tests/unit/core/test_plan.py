@@ -887,3 +887,22 @@ def test_without_deletes_the_digest_is_about_every_change() -> None:
 
 def test_the_digest_is_32_hexadecimal_digits() -> None:
     assert len(bytes.fromhex(digest("web@eu", "c1", []))) == 16
+
+
+def test_a_namespace_that_holds_an_object_annotated_to_stay_is_released_and_not_deleted() -> None:
+    kept = ObjectId(group="", kind="ConfigMap", namespace="web", name="kept")
+    namespace = ObjectId(group="", kind="Namespace", namespace="", name="web")
+    both = Scene(
+        target="web",
+        target_id="web@c1",
+        agent="edge",
+        revision="main@sha1:x",
+        commit="x",
+        desired=Desired(manifests={}),
+        inventory=Inventory(target="web@c1", entries={kept: entry(prune=False), namespace: entry()}),
+        observed={kept: live(), namespace: live()},
+    )
+
+    changes = {change.id: change.operation for change in plan(both).changes}
+
+    assert changes == {kept: Operation.RELEASE, namespace: Operation.RELEASE}
