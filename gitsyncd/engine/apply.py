@@ -211,7 +211,13 @@ class Actuator:
                 body = keep_live(body, before, manifest.yields, self._view.agent.field_manager)
         uid = change.observed.uid if change.observed is not None else ""
         options = ApplyOptions(force=change.operation is not Operation.CREATE, uid=uid)
-        return await self._view.api.apply(resource, change.id, body, options)
+        try:
+            return await self._view.api.apply(resource, change.id, body, options)
+        except Conflict as error:
+            if change.operation is not Operation.CREATE:
+                raise
+            # Nothing was there when this was planned; whether it may be taken over is for the next plan to say.
+            raise Changed("somebody created it a moment ago", subject=str(change.id)) from error
 
     async def _take_over(self, change: Change, resource: ResourceType, before: Json) -> Json:
         """Make fields that are to disappear our own: the apply that follows removes what Git does not name.

@@ -66,7 +66,7 @@ class World:
     def at(self, kind: str, target: str, name: str) -> Live:
         return Live(self, target, Hand(self.cluster, kind, f"drift-{target}", name), self.daemon.now)
 
-    def commit(self, target: str, *objects: Json, **removed: None) -> str:
+    def commit(self, target: str, *objects: Json) -> str:
         return self.repo.commit({f"{target}/{name}": content for name, content in files(objects).items()})
 
 
@@ -470,16 +470,25 @@ def test_an_ignored_field_stays_with_whoever_writes_it(world: World) -> None:
 
 def test_an_ignored_field_that_nobody_else_owns_keeps_its_live_value(world: World) -> None:
     live = world.fresh("Deployment", target="yields")
+    changed = deployment(live.hand.name, replicas=4)
+    changed["spec"]["template"]["spec"]["containers"][0]["image"] = "nginx:2"
 
-    live.hand.apply({**deployment(live.hand.name, replicas=7), "metadata": {"name": live.hand.name}}, "zorp")
-    live.settled()
-    live.hand.apply({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": live.hand.name}}, "zorp")
-    live.settled()
+    commit = world.commit("yields", changed)
+    world.daemon.wait_for("target in sync", since=live.since, target="yields@here", revision=f"main@sha1:{commit}")
 
-    assert live.hand.get()["spec"]["replicas"] in {1, 7}
-    live.hand.patch({"spec": {"paused": True}}, "kubectl-edit")
+    assert _image(live.hand) == "nginx:2"
+    assert live.hand.get()["spec"]["replicas"] == 2
+    assert [line["event"] for line in live.said()] == ["object applied"]
+
+
+def test_an_ignored_field_is_no_drift_whoever_changes_it(world: World) -> None:
+    live = world.fresh(target="yields")
+
+    live.hand.patch({"data": {"value": "theirs"}}, "kubectl-edit")
+
     live.settled()
-    assert live.hand.get()["spec"]["replicas"] in {1, 7}
+    assert [line for line in live.said() if line["event"] == "drift reverted"] == []
+    assert live.hand.get()["data"] == {"value": "theirs", "other": "git"}
 
 
 # --- autoscalers ------------------------------------------------------------------------------------------------------
