@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ import orjson
 from gitsyncd.core.desired import AGENT_LABEL, SECRET
 from gitsyncd.core.health import assess
 from gitsyncd.core.observe import observe
-from gitsyncd.model.errors import ClusterReplaced, ClusterUnreachable, GitsyncdError, KindUnknown
+from gitsyncd.model.errors import ClusterReplaced, ClusterUnreachable, GitsyncdError, KindUnknown, LocalError
 from gitsyncd.model.ids import ObjectId, ObjectType, ResourceType
 
 if TYPE_CHECKING:
@@ -132,7 +133,8 @@ class ClusterView:
         if known and known != identity.uid:
             raise self._replaced(f"kube-system has the UID {identity.uid}, and {known} is known")
         if not known:
-            self._store.save(name, {"uid": identity.uid})
+            with suppress(LocalError):  # every inventory says it, too
+                self._store.save(name, {"uid": identity.uid})
         self.uid, self.version = identity.uid, identity.version
         return identity
 

@@ -161,7 +161,6 @@ class Track:
         self.held = ""
         revision = await self.mirror.revision(self.source.name, self.source.branch, decision.commit)
         self.admitted = revision
-        self._remember()
         if previous is None or previous.commit != revision.commit:
             self._log.info(
                 "source updated",
@@ -170,6 +169,7 @@ class Track:
                 previous=str(previous) if previous else None,
             )
         self._ring()
+        self._remember()  # last: a full disk must not keep a commit from being applied
 
     async def _fall_back(self, commit: str) -> None:
         """Drift heals towards the admitted commit also while a newer head is held."""

@@ -1,12 +1,15 @@
 """What fails is tried again with patience, is said once, and harms nobody else."""
 
 import asyncio
+from collections.abc import Mapping
 from datetime import timedelta
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
-from gitsyncd.model.errors import ClusterDenied, GitsyncdError, Rejected, SourceTooLarge, Throttled
+from gitsyncd.edges.store import MemoryStore
+from gitsyncd.model.errors import ClusterDenied, GitsyncdError, LocalError, Rejected, SourceTooLarge, Throttled
 from tests.engine.mirror import BROKEN
 from tests.engine.world import World, config_map, map_id, recolor, source, target
 
@@ -274,3 +277,30 @@ async def test_a_right_to_watch_that_is_taken_away_is_no_outage_and_names_the_ob
         for fault in faults:
             fault.over()
         await world.in_sync()
+
+
+class FullDisk(MemoryStore):
+    """What the agent's machine answers when nothing more can be written."""
+
+    def save(self, name: str, value: Mapping[str, Any]) -> None:
+        raise LocalError(f"{name} cannot be written: no space left on device")
+
+
+async def test_a_full_disk_keeps_no_commit_from_being_applied_and_no_drift_from_being_reverted() -> None:
+    # given
+    world = World(["web"], store=FullDisk())
+    world.repo.commit({"web": [config_map("a")]})
+    async with world:
+        await world.in_sync()
+
+        # when
+        second = world.repo.commit({"web": [config_map("a", v="2")]})
+        await world.in_sync(commit=second)
+        world.cluster.remove(map_id("a"))
+        await world.until(lambda: world.live(map_id("a")), within=5)
+
+        # then: it is told
+        assert "no space left" in world.events("source unreachable")[0]["error"]
+        with pytest.raises(LocalError):
+            world.control.suspend("web", timedelta(hours=1), "a rehearsal")
+        await world.until(lambda: world.state("web") == "suspended", within=5)
