@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import os
+import time
 import tracemalloc
 from collections.abc import Mapping
 from datetime import timedelta
@@ -283,11 +284,13 @@ async def test_the_child_sees_no_environment_and_keeps_no_descriptor_of_ours(
 
     def watched(pieces: list[bytes]) -> object:
         yield pieces[0]
-        for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
-            process = Path("/proc", pid)
-            if b"gitsyncd.edges.render.worker" in (process / "cmdline").read_bytes():
-                seen["environment"] = (process / "environ").read_bytes()
-                seen["open"] = {str(entry.resolve()) for entry in (process / "fd").iterdir()}
+        deadline = time.monotonic() + 30
+        while not seen and time.monotonic() < deadline:  # it may still be on its way to what it runs
+            for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
+                process = Path("/proc", pid)
+                if b"gitsyncd.edges.render.worker" in (process / "cmdline").read_bytes():
+                    seen["environment"] = (process / "environ").read_bytes()
+                    seen["open"] = {str(entry.resolve()) for entry in (process / "fd").iterdir()}
 
     async def watching(*args: object, stdin: object, **more: object) -> object:
         return await run_child(*args, stdin=watched(list(stdin)), **more)  # type: ignore[arg-type, call-overload]
