@@ -55,7 +55,6 @@ class FieldChange:
     keys: FieldPath
     before: Any
     after: Any
-    differs: bool = True
 
 
 # --- Entries ---------------------------------------------------------------------------------------------------------

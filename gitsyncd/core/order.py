@@ -53,12 +53,6 @@ def stage(object_id: ObjectId, wave: int) -> tuple[int, int]:
     return (wave, by_kind)
 
 
-def prune_stage(object_id: ObjectId, wave: int) -> tuple[int, int]:
-    """When an object is pruned: ascending order is the order of pruning, the reverse of applying."""
-    own_wave, by_kind = stage(object_id, wave)
-    return (-own_wave, -by_kind)
-
-
 def waits_for(manifests: Mapping[ObjectId, Manifest]) -> dict[ObjectId, frozenset[ObjectId]]:
     """What each object must wait for, of the same set: its `depends-on`, its namespace, and the CRD of its kind.
 

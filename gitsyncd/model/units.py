@@ -1,16 +1,14 @@
-"""Units as people write them: `5m` is 300 seconds, `512Ki` is 524,288 bytes."""
+"""Units as people write them: `5m` is 300 seconds, and a moment is RFC 3339 in UTC."""
 
 from __future__ import annotations
 
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(h|ms|m|s)", re.ASCII)
 _LONGEST = Decimal(timedelta.max // timedelta(seconds=1))
 _SECONDS = {"h": Decimal(3600), "m": Decimal(60), "s": Decimal(1), "ms": Decimal("0.001")}
-_QUANTITY = re.compile(r"(\d+(?:\.\d+)?)(Ki|Mi|Gi|Ti|k|M|G|T)?", re.ASCII)
-_BYTES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 
 
 def parse_duration(text: str) -> timedelta:
@@ -34,9 +32,6 @@ def format_duration(duration: timedelta) -> str:
     return "".join(f"{value}{unit}" for value, unit in ((hours, "h"), (minutes, "m"), (left, "s")) if value)
 
 
-def parse_quantity(text: str) -> int:
-    """Bytes of a Kubernetes quantity such as `512Ki` or `2Gi`. Raises `ValueError` for anything else."""
-    match = _QUANTITY.fullmatch(text)
-    if not match:
-        raise ValueError(f"{text!r} is not a size such as 512Ki or 2Gi")
-    return int(Decimal(match[1]) * _BYTES[match[2] or ""])
+def rfc3339(moment: datetime) -> str:
+    """`2026-01-31T12:00:00Z`, with microseconds where there are any. `moment` is aware."""
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -65,11 +65,6 @@ class PacketReader:
             yield packet
         del rest[:start]
 
-    @property
-    def between_packets(self) -> bool:
-        """False when the stream stopped inside one."""
-        return not self._rest
-
 
 def _length(text: bytes) -> int:
     if not re.fullmatch(rb"[0-9a-fA-F]{4}", text):

@@ -3,7 +3,7 @@
 import orjson
 import pytest
 
-from gitsyncd.core.order import prune_stage, stage, stages, waits_for
+from gitsyncd.core.order import stage, stages, waits_for
 from gitsyncd.model.errors import ManifestInvalid
 from gitsyncd.model.ids import ObjectId
 from gitsyncd.model.manifest import Controls, Manifest, Origin
@@ -65,15 +65,6 @@ def test_waves_come_before_stages() -> None:
     late, early = (object_id("Namespace/web"), 1), (object_id("APIService.apiregistration.k8s.io/v1.metrics"), -1)
 
     assert sorted([late, early], key=lambda one: stage(*one)) == [early, late]
-
-
-def test_pruning_goes_backwards() -> None:
-    everything = [(object_id(text), wave) for wave in (-1, 0, 2) for text, _ in STAGES]
-
-    applied = sorted({stage(*one) for one in everything})
-    pruned = sorted({prune_stage(*one) for one in everything})
-
-    assert [(-wave, -rank) for wave, rank in pruned] == applied[::-1]
 
 
 def test_an_object_waits_for_its_namespace_its_definition_and_what_it_names() -> None:

@@ -1,12 +1,12 @@
-"""Durations and sizes as people write them."""
+"""Durations and moments as people write them."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gitsyncd.model.units import format_duration, parse_duration, parse_quantity
+from gitsyncd.model.units import format_duration, parse_duration, rfc3339
 
 DURATIONS = [
     ("90s", 90), ("10m", 600), ("1h30m", 5400), ("1.5h", 5400), ("250ms", 0.25), ("1h1m1s1ms", 3661.001), ("0s", 0),
@@ -52,18 +52,8 @@ def test_whole_seconds_survive_being_written(seconds: int) -> None:
     assert parse_duration(format_duration(duration)) == duration
 
 
-@pytest.mark.parametrize(
-    ("text", "size"),
-    [
-        ("0", 0), ("512", 512), ("512Ki", 524_288), ("2Gi", 2_147_483_648), ("1.5Mi", 1_572_864), ("5k", 5000),
-        ("1M", 1_000_000), ("1G", 10**9), ("1T", 10**12), ("1Ti", 2**40),
-    ],
-)  # fmt: skip
-def test_a_size_is_read_as_a_quantity_of_kubernetes(text: str, size: int) -> None:
-    assert parse_quantity(text) == size
+def test_a_moment_is_written_in_utc_whatever_its_zone() -> None:
+    moment = datetime(2026, 1, 31, 13, 0, 0, 250_000, tzinfo=timezone(timedelta(hours=1)))
 
-
-@pytest.mark.parametrize("text", ["", "Ki", "-1", "1 Ki", "1ki", "1KB", "1e3", "1.", ".5", "1Ki\n", "１"])
-def test_any_other_size_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="is not a size such as"):
-        parse_quantity(text)
+    assert rfc3339(moment) == "2026-01-31T12:00:00.250000Z"
+    assert rfc3339(datetime(2026, 1, 31, tzinfo=UTC)) == "2026-01-31T00:00:00Z"
