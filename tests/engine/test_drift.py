@@ -1,11 +1,13 @@
 """Drift: reverted at once, damped when somebody fights back, and never hidden by what else is wrong."""
 
 import asyncio
+from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 from gitsyncd.model.errors import Changed
 from gitsyncd.model.target import DriftAction, Policy
-from tests.engine.world import World, config_map, map_id, recolor, target
+from tests.engine.world import World, config_map, definition, map_id, recolor, target, widget, widget_id
 
 
 async def fight(world: World, name: str, *, rounds: int, manager: str = "stubborn-operator") -> list[float]:
@@ -208,3 +210,28 @@ async def test_our_own_writes_wake_nobody() -> None:
 
         # then
         assert world.loop("web").finished - turns == 1
+
+
+def seen(number: int) -> Callable[[dict[str, Any]], None]:
+    """A controller's note in the status."""
+    return lambda live: live.update(status={"seen": number})
+
+
+async def test_what_a_controller_writes_into_a_status_wakes_nobody() -> None:
+    # given
+    world = World(["web"])
+    world.repo.commit({"web": [definition(), widget("w")]})
+    async with world:
+        await world.in_sync()
+        await world.rest(5)
+        turns, calls = world.loop("web").finished, len(world.cluster.calls)
+
+        # when
+        for number in range(20):
+            world.cluster.edit(widget_id("w"), seen(number), manager="widgetd")
+            await world.rest(1)
+
+        # then
+        assert world.loop("web").finished == turns
+        assert len(world.cluster.calls) == calls
+        assert (world.live(widget_id("w")) or {})["status"] == {"seen": 19}

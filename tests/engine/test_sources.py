@@ -216,3 +216,22 @@ async def test_sync_asks_the_remote_now() -> None:
         assert answer["synced"] is True
         assert answer["targets"][0]["revision"] == f"main@sha1:{second}"
         assert asyncio.get_running_loop().time() - begun < 1
+
+
+async def test_a_rewound_head_is_held_by_the_source_itself_also_while_no_cluster_can_be_asked() -> None:
+    # given
+    world = World(["web"])
+    first = world.repo.commit({"web": [config_map("a", v="1")]})
+    second = world.repo.commit({"web": [config_map("a", v="2")]})
+    world.cluster.go_down()
+    async with world:
+        await world.until(lambda: world.events("source updated"))
+
+        # when
+        world.repo.commit({"web": [config_map("a", v="other")]}, parent=first)
+        await world.until(lambda: world.events("revision held"), within=60)
+
+        # then
+        assert world.control.status()["sources"][0]["state"] == "held"
+        assert world.control.status()["targets"][0]["admitted"] == f"main@sha1:{second}"
+        assert len(world.events("source updated")) == 1
