@@ -2,7 +2,8 @@
 
 Belongs here: which kinds are served, which of our objects are live (as small records), what is recorded and who wants
 what. A watch event is only a hint: it updates a record and rings the bell of the target concerned; what follows is
-planned from the record and written under that record's resourceVersion. Does not belong here: deciding, and writing.
+planned from the record and written to the very object (its UID) that it describes. Does not belong here: deciding, and
+writing.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from gitsyncd.core.health import assess
 from gitsyncd.core.observe import observe
 from gitsyncd.model.errors import ClusterReplaced, ClusterUnreachable, GitsyncdError, KindUnknown, LocalError
 from gitsyncd.model.ids import ObjectId, ObjectType, ResourceType
+from gitsyncd.model.units import rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -155,7 +157,7 @@ class ClusterView:
             level(
                 event,
                 cluster=self.cluster.name,
-                since=self.since.isoformat(),
+                since=rfc3339(self.since),
                 error=error.message,
                 remedy=error.remedy,
                 hint=error.hint,
@@ -167,7 +169,7 @@ class ClusterView:
         if self.error is None:
             return
         self._log.info(
-            "cluster recovered", cluster=self.cluster.name, since=self.since.isoformat(), error=self.error.message
+            "cluster recovered", cluster=self.cluster.name, since=rfc3339(self.since), error=self.error.message
         )
         self.error, self.since = None, self._clock.now()
         for bell in self.bells.values():

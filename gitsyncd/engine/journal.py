@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gitsyncd.core.fields import MAX_PATHS
 from gitsyncd.core.plan import DELETED_ON_CLUSTER
 from gitsyncd.model.errors import Changed, GitsyncdError, RenderError, StateError
 from gitsyncd.model.observed import Writer
 from gitsyncd.model.plan import DriftKind, Operation
+from gitsyncd.model.units import rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -147,10 +149,10 @@ class Journal:
             "target": self._target,
             "object": str(change.id),
             "kind": change.drift,
-            "fields": list(outcome.fields),
+            "fields": list(outcome.fields[:MAX_PATHS]),
             "manager": blame.manager if blame is not None else None,
             "writer": (blame.writer if blame is not None else None) or Writer.UNKNOWN,
-            "at": (at or self._clock.now()).isoformat().replace("+00:00", "Z"),
+            "at": rfc3339(at or self._clock.now()),
             "took_s": round(outcome.took_s, 4),
         }
 
@@ -223,17 +225,6 @@ class Journal:
 
     def waiting(self, reason: str) -> None:
         self._log.info("target waiting", target=self._target, **{"for": reason})
-
-    def held(self, revision: Revision, admitted: str, reason: str) -> None:
-        self._log.error(
-            "revision held",
-            source=revision.source,
-            revision=str(revision),
-            admitted=admitted,
-            reason=reason,
-            remedy="approve",
-            hint=held_hint(revision.source, revision.commit),
-        )
 
 
 def explain(error: GitsyncdError | str) -> dict[str, str]:

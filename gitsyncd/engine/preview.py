@@ -19,6 +19,7 @@ from gitsyncd.core.redact import redact_value, redact_values
 from gitsyncd.model.answers import ApplyOptions
 from gitsyncd.model.errors import GitsyncdError
 from gitsyncd.model.plan import Operation
+from gitsyncd.model.units import rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -143,9 +144,9 @@ class Preview:
             "last_applied": last,
             "git": git,
             "cluster": cluster,
-            "differs": True,
+            "differs": True,  # what is the same on both sides has no row; of a Secret this is all that is told
             "manager": writer.manager,
-            "written_at": writer.at.isoformat().replace("+00:00", "Z") if writer.at else None,
+            "written_at": rfc3339(writer.at) if writer.at else None,
         }
 
     async def _last_applied(self, change: Change) -> Json | None:
