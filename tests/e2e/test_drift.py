@@ -45,7 +45,7 @@ POLICIES: dict[str, Json] = {
     "changes": {"interval": "1s"},
 }  # fmt: skip
 KEYS = {"timestamp", "level", "event", "target", "object", "kind", "fields", "manager", "writer", "at", "took_s"}
-SPARES = {"web": 60}
+SPARES = {"web": 100}
 CONTAINER = '.spec.template.spec.containers[name="web"]'
 
 
@@ -89,6 +89,10 @@ class Live:
         line = self.world.daemon.wait_for("drift reverted", since=self.since, object=self.hand.id)
         self.settled()
         assert self.said() == [line], "a revert is told by one line alone"
+        loud = [line for line in self.world.daemon.lines[self.since :] if line["level"] != "debug"]
+        assert self.target != "web" or {line["event"] for line in loud if line.get("target") == "web@here"} == {
+            "drift reverted"
+        }
         assert set(line) == KEYS
         assert line["level"] == "warning"
         assert line["target"] == f"{self.target}@here"

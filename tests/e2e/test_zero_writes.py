@@ -100,9 +100,9 @@ def test_a_further_turn_a_restart_and_a_single_pass_write_nothing(world: World) 
 
     plan = world.agent.run("plan", "--output", "json")
     assert plan.code == 0, plan.stdout
+    world.daemon.stop()
     once = world.agent.run("run", "--once", within_s=90)
     assert once.code == 0, once.stdout
-    world.daemon.stop()
     with world.agent.start() as second:
         second.wait_for("daemon ready", within_s=60)
         assert world.agent.run("sync", "zero", "merging", "--wait").code == 0
