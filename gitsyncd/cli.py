@@ -45,11 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _let_go_of_output()
         return 141
     except Exception as error:  # noqa: BLE001 - the last line before the user: a traceback helps nobody there
-        from gitsyncd.engine.supervise import describe_bug
+        from gitsyncd.engine.supervise import bug
 
-        complain(
-            GitsyncdError(describe_bug(error), hint="This is a defect of gitsyncd: please report it with this line.")
-        )
+        complain(bug(error))
         return int(options.failure)
 
 
@@ -410,7 +408,3 @@ _COMMANDS: dict[str, tuple[Command, str, str, int, Sequence[_Argument]]] = {
         [_TARGET, (["--yes"], {"action": "store_true", "help": "yes, delete"})],
     ),
 }  # fmt: skip
-
-
-if __name__ == "__main__":
-    sys.exit(main())

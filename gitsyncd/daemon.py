@@ -34,7 +34,7 @@ from gitsyncd.engine.journal import Journal
 from gitsyncd.engine.preview import Preview
 from gitsyncd.engine.reconcile import Reconciler
 from gitsyncd.engine.source_loop import SourceLoop, Track
-from gitsyncd.engine.supervise import supervise
+from gitsyncd.engine.supervise import bug, supervise
 from gitsyncd.engine.target_loop import TargetLoop
 from gitsyncd.engine.watch_loop import Watches
 from gitsyncd.model.errors import ClusterError, ConfigError, GitsyncdError, LocalError, StateError, UsageError
@@ -184,13 +184,14 @@ class Daemon:
         self._signal = ""
 
     async def run(self, *, once: bool = False, wait: bool = False) -> int:
-        """Until a signal (exit code 0), or with `once` until every target had its turn: 0 when all are in sync, else
-        1.
+        """Until a signal (exit code 0), or with `once` until every target had its turn.
+
+        With `once` 0 when all are in sync, else 1, also when a signal came before that was known.
         """
         configuration = self._configuration
         _install_signals(self._stopped_by)
         self._log.info("configuration loaded", file=str(configuration.file), changed=[])
-        code = 0
+        code = 1 if once else 0  # a pass that a signal cut short has not shown that all is in sync
         async with AsyncExitStack() as edges, AsyncExitStack() as stack:
             if self._on_disk:
                 edges.enter_context(alone_in(configuration.agent.state_dir))
@@ -336,7 +337,7 @@ class _Scope:
             raise
 
 
-def _install_signals(stop: Any) -> None:
+def _install_signals(stop: Callable[[str], None]) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop, number.name)
@@ -366,7 +367,7 @@ def _calls(control: Control) -> dict[str, local.Call]:
     async def delete(request: Mapping[str, Any]) -> Any:
         return await control.delete(request["target"])
 
-    return {
+    calls: dict[str, local.Call] = {
         "status": status,
         "sync": sync,
         "approve-plan": approve_plan,
@@ -375,6 +376,21 @@ def _calls(control: Control) -> dict[str, local.Call]:
         "resume": resume,
         "delete": delete,
     }
+    return {name: _foreseen(call) for name, call in calls.items()}
+
+
+def _foreseen(call: local.Call) -> local.Call:
+    """A bug met in a call is its answer: whoever asked would read that no daemon is there."""
+
+    async def answer(request: Mapping[str, Any]) -> Any:
+        try:
+            return await call(request)
+        except GitsyncdError:
+            raise
+        except Exception as error:
+            raise bug(error) from error
+
+    return answer
 
 
 async def preview(

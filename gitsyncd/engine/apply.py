@@ -21,7 +21,7 @@ from gitsyncd.core.ledger import Outcome
 from gitsyncd.core.order import CRD
 from gitsyncd.core.ownership import LAST_APPLIED, blame, take_over, writers_beyond
 from gitsyncd.core.writers import classify, is_client_side_tool
-from gitsyncd.engine.supervise import describe_bug
+from gitsyncd.engine.supervise import bug
 from gitsyncd.model.answers import ApplyOptions
 from gitsyncd.model.errors import Changed, ClusterError, Conflict, GitsyncdError, Immutable, KindUnknown, NotFound
 from gitsyncd.model.manifest import Apply
@@ -112,7 +112,7 @@ class Actuator:
         except GitsyncdError as error:
             outcome = Outcome(change=change, error=error)
         except Exception as error:  # noqa: BLE001 - a bug met at one object must not hide the outcomes of the others
-            outcome = Outcome(change=change, error=GitsyncdError(describe_bug(error)))
+            outcome = Outcome(change=change, error=bug(error))
         heard = self._news.get(change.id)
         outcome = replace(outcome, took_s=self._clock.monotonic() - (heard.at if heard else begun))
         self._journal.outcome(outcome, revision)

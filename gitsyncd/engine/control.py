@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from gitsyncd.core.admission import REWOUND
 from gitsyncd.core.ledger import settle
 from gitsyncd.core.plan import Scene, plan
 from gitsyncd.engine.apply import GONE_WITHIN_S, Actuator
@@ -113,12 +114,12 @@ class Control:
         if loop.refused is not None and loop.refused.refused is not None:
             error = PlanRefused(loop.refused.refused.reason, hint=refusal_hint(loop.target.id, loop.refused))
             problems.append(_problem("", error))
-        if loop.track.held and loop.track.head:
+        if (loop.track.held or loop.held_back) and loop.track.head:
             hint = held_hint(loop.track.source.name, loop.track.head)
             problems.append(
                 {
                     "object": "",
-                    "error": f"the head {loop.track.head} is held: {loop.track.held}",
+                    "error": f"the head {loop.track.head} is held: {loop.track.held or REWOUND}",
                     "remedy": "approve",
                     "hint": hint,
                 }

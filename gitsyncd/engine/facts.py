@@ -90,7 +90,7 @@ class Gatherer:
 
         Raises `RenderError` or `SourceError` when Git's side cannot be told, `ClusterError` when the cluster's cannot.
         """
-        wanted = await self.desire(revision)
+        wanted = await self._desired(revision, whole=scope is None)
         if wanted.unknown and scope is None:
             wanted = await self._look_for_kinds(wanted, revision)
         inventory = self.inventory()
@@ -175,6 +175,15 @@ class Gatherer:
         inventory = replace(fresh, entries={**fresh.entries, **left.entries}, serial=left.serial, commit=left.commit)
         self._view.inventories[self._target.name] = inventory
         return inventory
+
+    async def _desired(self, revision: Revision, *, whole: bool) -> Desired:
+        """What Git wants; for drift alone, what it wanted last, while the newest commit cannot be rendered."""
+        try:
+            return await self.desire(revision)
+        except RenderError:
+            if whole or self._rendered is None:
+                raise
+            return self._rendered.wanted
 
     async def desire(self, revision: Revision) -> Desired:
         """What Git wants at this revision, settled for this cluster; published for the other targets of the cluster."""

@@ -14,7 +14,13 @@ from gitsyncd.core.admission import REWOUND, admit
 from gitsyncd.core.backoff import next_delay
 from gitsyncd.engine.journal import held_hint
 from gitsyncd.engine.trigger import Bell
-from gitsyncd.model.errors import GitsyncdError, RevisionNotFound, RevisionNotTrusted, SourceTooLarge
+from gitsyncd.model.errors import (
+    GitsyncdError,
+    RevisionNotFound,
+    RevisionNotTrusted,
+    SourceDenied,
+    SourceTooLarge,
+)
 from gitsyncd.model.source import OnRewind
 
 if TYPE_CHECKING:
@@ -47,6 +53,8 @@ class Track:
         self._log = log
         self._store = store
         self._approved: set[str] = set()
+        self._mistrusted: set[str] = set()
+        """Admitted commits that the record of some cluster speaks against."""
         self._told = ""
         """The revision that was last said to be held."""
         self._descends_from: set[tuple[str, str]] = set()
@@ -114,35 +122,38 @@ class Track:
 
     async def approve(self, commit: str) -> bool:
         """Admit exactly this held head, once. False when it is not the head that is held."""
-        if not self.held or self.head is None or len(commit) < 7 or not self.head.startswith(commit):
+        if self.head != commit or not (self.held or commit in self._mistrusted):
             return False
-        self._approved.add(self.head)
+        self._mistrusted.discard(commit)
+        self._approved.add(commit)
         self._remember()
         await self._admit()
         return True
 
-    async def require(self, floor: str) -> None:
-        """A cluster's own record says that `floor` was applied there: what is admitted must descend from it.
+    async def trusted(self, admitted: Revision, floor: str) -> Revision:
+        """`admitted`, if it descends from `floor`: the commit that a cluster's own record says was applied there.
 
-        Raises `RevisionNotTrusted` when it does not; from then on the head is held.
+        If not, the head is held for that cluster and the answer is `floor`, towards which drift goes on being healed.
+        Raises `RevisionNotTrusted` when the mirror does not know `floor`.
         """
-        admitted = self.admitted
-        if admitted is None or not floor or floor == admitted.commit or (admitted.commit, floor) in self._descends_from:
-            return
+        known = (admitted.commit, floor)
+        if not floor or floor == admitted.commit or known in self._descends_from:
+            return admitted
         if self.source.on_rewind is OnRewind.FOLLOW or admitted.commit in self._approved:
-            return
-        if await self.mirror.descends(admitted.commit, floor):
-            self._descends_from.add((admitted.commit, floor))
-            return
-        if not self.held:
-            self._hold(str(admitted), floor)
-        self.admitted = None
-        await self._fall_back(floor)
-        raise RevisionNotTrusted(
-            f"{admitted} does not descend from {floor}, which was applied before",
-            subject=f"source {self.source.name}",
-            hint=held_hint(self.source.name, admitted.commit),
-        )
+            return admitted
+        if await self.mirror.descends(*known):
+            self._descends_from.add(known)
+            return admitted
+        self._mistrusted.add(admitted.commit)
+        self._say_held(str(admitted), floor)
+        try:
+            return await self.mirror.revision(self.source.name, self.source.branch, floor)
+        except RevisionNotFound as error:
+            raise RevisionNotTrusted(
+                f"{admitted} does not descend from {floor}, which was applied before",
+                subject=f"source {self.source.name}",
+                hint=held_hint(self.source.name, admitted.commit),
+            ) from error
 
     async def _admit(self) -> None:
         assert self.head is not None
@@ -180,10 +191,14 @@ class Track:
         self._ring()
 
     def _hold(self, revision: str, admitted: str) -> None:
-        """Said once per head."""
         self.held = REWOUND
+        if self._say_held(revision, admitted):
+            self._ring()
+
+    def _say_held(self, revision: str, admitted: str) -> bool:
+        """Once per head. Whether it was said now."""
         if self._told == revision:
-            return
+            return False
         self._told = revision
         self._log.error(
             "revision held",
@@ -194,7 +209,7 @@ class Track:
             remedy="approve",
             hint=held_hint(self.source.name, revision.rpartition(":")[2]),
         )
-        self._ring()
+        return True
 
     def _ring(self) -> None:
         for bell in self.bells:
@@ -220,7 +235,9 @@ class SourceLoop:
         while True:
             await self.look(spare=True)
             delay = interval
-            if self._failures:
+            # A server that says no is there: mended credentials are used within one interval.
+            denied = any(isinstance(track.error, SourceDenied) for track in self.tracks)
+            if self._failures and not denied:
                 delay = next_delay(self._failures, base=min(_RETRY, interval), cap=_CAP, jitter=self._clock.jitter())
             await self.bell.wait(delay.total_seconds())
 

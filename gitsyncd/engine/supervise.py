@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from gitsyncd.core.backoff import next_delay
+from gitsyncd.model.errors import GitsyncdError
 
 if TYPE_CHECKING:
     from gitsyncd.engine.ports import Clock, Log
@@ -37,6 +38,11 @@ async def supervise(name: str, work: Callable[[], Awaitable[None]], *, clock: Cl
             await asyncio.sleep(delay.total_seconds())
         else:
             return
+
+
+def bug(error: BaseException) -> GitsyncdError:
+    """What there is to say of an unforeseen exception where a foreseen one would be told."""
+    return GitsyncdError(describe_bug(error), hint="This is a defect of gitsyncd: please report it with this line.")
 
 
 def describe_bug(error: BaseException) -> str:

@@ -79,6 +79,8 @@ class TargetLoop:
         self.problems: dict[ObjectId | None, GitsyncdError] = {}
         """By object; None for the target as a whole."""
         self.refused: Plan | None = None
+        self.held_back = False
+        """The admitted commit does not descend from what this cluster's own record says was applied."""
         self.last_turn: datetime | None = None
         self.suspension: Suspension | None = (
             Suspension(None, "`suspend: true` in the agent file") if target.suspend else None
@@ -94,6 +96,8 @@ class TargetLoop:
         self._clock = clock
         self._failures = 0
         self._again = 0
+        self._unreadable = ""
+        """The commit that cannot be rendered: drift is healed towards the one before."""
         self._stopping = False
         self._full_due = clock.monotonic()
         self._objects = 0
@@ -134,7 +138,7 @@ class TargetLoop:
             wake.everything
             or not wake.ids
             or self.revision is None
-            or self.revision.commit != revision.commit
+            or revision.commit not in {self.revision.commit, self._unreadable}
             or not self._gatherer.inventory().trusted
             or not wake.ids <= wanted  # an object that is to go, or that nobody recorded
         )
@@ -157,9 +161,11 @@ class TargetLoop:
         begun = self._clock.monotonic()
         deadline = begun + self.target.timeout.total_seconds()
         served = self.view.resources
+        asked = revision
         if scope is None:
             self._enter(TargetState.SYNCING)
-            await self.track.require(self._gatherer.inventory().commit)
+            revision = await self.track.trusted(asked, self._gatherer.inventory().commit)
+            self.held_back = revision is not asked
 
         def superseded() -> bool:
             newest = self.track.admitted
@@ -167,7 +173,7 @@ class TargetLoop:
                 self._stopping
                 or self.suspension is not None
                 or self._clock.monotonic() > deadline
-                or (newest is not None and newest.commit != revision.commit)
+                or (newest is not None and newest.commit != asked.commit)
             )
 
         report = await self.reconciler.turn(revision, scope, superseded)
@@ -238,7 +244,7 @@ class TargetLoop:
             return TargetState.FAILED
         if self.refused is not None:
             return TargetState.REFUSED
-        if self.track.held:
+        if self.track.held or self.held_back:
             return TargetState.HELD
         return TargetState.WAITING if report.postponed else TargetState.IN_SYNC
 
@@ -282,6 +288,8 @@ class TargetLoop:
             self._enter(TargetState.HELD)
             self._full_due = self._clock.monotonic() + self.target.interval.total_seconds()
             return
+        if isinstance(error, RenderError):
+            self._unreadable = revision.commit
         if isinstance(error, RenderError | SourceError):
             self._journal.render_failed(revision, error)
         if isinstance(error, ClusterError) and error is self.view.error:

@@ -1,4 +1,4 @@
-"""From a snapshot of files to manifests: plain YAML, and kustomize and Helm as confined child processes.
+"""From a snapshot of files to documents: plain YAML and JSON, read in a confined child process.
 
 No cluster, no remote, no credentials.
 """

@@ -61,7 +61,7 @@ async def serve(path: Path, calls: Mapping[str, Call]) -> AsyncIterator[None]:
 def ask(path: Path, call: str, **arguments: Any) -> Any:
     """Call a running daemon and wait for its answer.
 
-    Raises `UsageError` for what the daemon refuses, `NoDaemon` when none is there.
+    Raises `UsageError` for what the daemon refuses, `NoDaemon` when none is there, `LocalError` when it ends meanwhile.
     """
     with socket.socket(socket.AF_UNIX) as connection:
         try:
@@ -72,7 +72,10 @@ def ask(path: Path, call: str, **arguments: Any) -> Any:
         with connection.makefile("rb") as stream:
             line = stream.readline(MAX_LINE)
     if not line.endswith(b"\n"):
-        raise NoDaemon(path, ConnectionError("it stopped before it answered"))
+        raise LocalError(
+            f"{path}: the daemon ended before it answered",
+            hint="See its log for why; start it again with `gitsyncd run` or `systemctl start gitsyncd`.",
+        )
     answer = orjson.loads(line)
     if "error" in answer:
         raise UsageError(str(answer["error"]), hint=str(answer.get("hint", "")))
