@@ -78,7 +78,11 @@ def run(options: argparse.Namespace) -> int:
     # What is imported stays: looking for garbage meanwhile takes a tenth of the start and finds none.
     gc.disable()
     _keep_memory_private()
-    configuration = _load(options)
+    try:
+        configuration = _load(options)
+    except ConfigError as error:
+        _log_refusal(error, _agent_file(options))
+        raise
     from gitsyncd.edges import logs
 
     agent = configuration.agent
@@ -246,12 +250,24 @@ def _keep_memory_private() -> None:
     forbid_core_dumps()
 
 
+def _agent_file(options: argparse.Namespace) -> Path:
+    return Path(options.config or os.environ.get("GITSYNCD_CONFIG") or DEFAULT_CONFIG)
+
+
+def _log_refusal(error: ConfigError, file: Path) -> None:
+    """For whoever collects the log alone. A terminal shows what goes to standard error beside it: once is enough."""
+    from gitsyncd.edges import logs
+
+    if not logs.on_terminal(sys.stdout):
+        log = logs.set_up("info", json=True)
+        log.error("configuration refused", file=str(file), error=str(error), remedy=error.remedy, hint=error.hint)
+
+
 def _load(options: argparse.Namespace) -> Configuration:
     from gitsyncd.edges.config.load import load
 
-    path = Path(options.config or os.environ.get("GITSYNCD_CONFIG") or DEFAULT_CONFIG)
     try:
-        return load(path, os.environ)
+        return load(_agent_file(options), os.environ)
     except ConfigError:
         options.failure = WRONG
         raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import signal
@@ -50,7 +51,7 @@ def test_an_agent_file_that_is_not_there_is_named_with_how_to_name_another(comma
     assert ran.code == 2
     assert ran.complaint[0].startswith(f"{tmp_path}/none.yaml: does not exist")
     assert "--config" in ran.stderr
-    assert ran.stdout == ""
+    assert ran.stdout == "" or command == "run", "a daemon says it in its log, too"
 
 
 @pytest.mark.parametrize("command", READS_THE_FILE)
@@ -94,6 +95,31 @@ def test_a_tab_in_the_agent_file_is_told_with_its_line(tmp_path: Path) -> None:
 
     assert ran.code == 2
     assert ran.complaint[0].startswith(f"{file}:3")
+
+
+@pytest.mark.parametrize("content", ["version: 1\nagnet: {}\n", None], ids=["wrong", "not there"])
+def test_a_daemon_that_refuses_its_agent_file_says_so_in_the_log_too(content: str | None, tmp_path: Path) -> None:
+    file = tmp_path / "gitsyncd.yaml"
+    if content is not None:
+        file.write_text(content)
+
+    ran = run("run", "--config", str(file))
+
+    (line,) = map(json.loads, ran.stdout.splitlines())
+    assert (ran.code, line["level"], line["event"]) == (2, "error", "configuration refused")
+    assert (line["file"], line["remedy"]) == (str(file), "fix-config")
+    assert f"gitsyncd: {line['error']}\nfix: {line['hint']}\n" == ran.stderr
+
+
+def test_a_pass_that_a_signal_cuts_short_is_no_success(ready: Agent) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        ready.source("fleet", f"https://127.0.0.1:{silent.getsockname()[1]}/fleet.git")
+        with ready.start("--once") as daemon:
+            daemon.wait_for("daemon started")
+
+            code = daemon.stop(signal.SIGTERM)
+
+    assert code == 1
 
 
 # --- commands without a daemon -----------------------------------------------------------------------------------------

@@ -101,3 +101,15 @@ async def test_an_unknown_call_and_a_missing_daemon_are_told(tmp_path: Path) -> 
 
     with pytest.raises(NoDaemon):
         ask(path, "echo")
+
+
+async def test_a_daemon_that_ends_before_it_answers_is_not_said_to_be_missing(tmp_path: Path) -> None:
+    async def end(_: Mapping[str, Any]) -> Any:
+        raise ConnectionError
+
+    path = tmp_path / "agent.sock"
+    async with serve(path, {"end": end}):
+        with pytest.raises(LocalError, match="ended before it answered") as raised:
+            await asyncio.to_thread(ask, path, "end")
+
+    assert not isinstance(raised.value, NoDaemon)
