@@ -95,7 +95,6 @@ class Parts:
     tracks: dict[tuple[str, str], Track] = field(default_factory=dict)
     sources: list[SourceLoop] = field(default_factory=list)
     views: dict[str, ClusterView] = field(default_factory=dict)
-    watches: dict[str, Watches] = field(default_factory=dict)
     targets: list[TargetLoop] = field(default_factory=list)
     gatherers: dict[str, Gatherer] = field(default_factory=dict)
 
@@ -118,15 +117,16 @@ def build(
     parts = Parts(configuration, edges or Edges())
     clock = parts.edges.clock
     writers = WriterTable.build(configuration.agent.writers)
+    feeds: dict[str, Watches] = {}
     for cluster in configuration.clusters:
         api = parts.edges.cluster(cluster, configuration.agent)
         view = ClusterView(cluster, api, configuration.agent, writers=writers, clock=clock, log=log, store=store)
         parts.views[cluster.name] = view
-        parts.watches[cluster.name] = Watches(view, group, clock=clock, log=log)
+        feeds[cluster.name] = Watches(view, group, clock=clock, log=log)
     renderers: dict[str, Renderer] = defaultdict(parts.edges.renderer)
     for target in configuration.targets:
         track = _track(parts, target.source, log=log, store=store, clock=clock)
-        view, watches = parts.views[target.cluster], parts.watches[target.cluster]
+        view, watches = parts.views[target.cluster], feeds[target.cluster]
         gatherer = Gatherer(target, view, watches, track.mirror, renderers[target.source.name])
         journal = Journal(target.id, log=log, clock=clock)
         siblings = Siblings(view, target.name, lambda view=view: _wanted_commits(parts, view))  # type: ignore[misc]
@@ -300,7 +300,6 @@ class Daemon:
             parts.targets,
             parts.sources,
             parts.views,
-            parts.watches,
             calendar=calendar,
             clock=self._clock,
             log=self._log,
@@ -407,7 +406,7 @@ async def preview(
     for view in parts.views.values():
         view.read_only = True
     try:
-        chosen = choose(parts.targets, names, lambda loop: loop.target) if names else parts.targets
+        chosen = choose(parts.targets, names) if names else parts.targets
         failed = await _prepare(parts, chosen, ref)
         if directory is not None:
             for loop in chosen:

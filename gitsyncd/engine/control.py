@@ -24,13 +24,13 @@ from gitsyncd.model.observed import Observed
 from gitsyncd.model.report import HealthStatus, TargetState
 from gitsyncd.model.source import Repository, Source
 from gitsyncd.model.target import Policy, Target
+from gitsyncd.model.units import rfc3339
 
 if TYPE_CHECKING:
     from gitsyncd.engine.cluster_view import ClusterView
     from gitsyncd.engine.ports import Calendar, Clock, Log, Store
     from gitsyncd.engine.source_loop import SourceLoop, Track
     from gitsyncd.engine.target_loop import TargetLoop
-    from gitsyncd.engine.watch_loop import Watches
     from gitsyncd.model.ids import ObjectId
     from gitsyncd.model.target import Configuration
 
@@ -48,7 +48,6 @@ class Control:
         targets: Sequence[TargetLoop],
         sources: Sequence[SourceLoop],
         views: Mapping[str, ClusterView],
-        watches: Mapping[str, Watches],
         *,
         calendar: Calendar,
         clock: Clock,
@@ -60,7 +59,6 @@ class Control:
         self._targets = targets
         self._sources = sources
         self._views = views
-        self._watches = watches
         self._calendar = calendar
         self._clock = clock
         self._log = log
@@ -254,7 +252,7 @@ class Control:
         self._store.save(
             _SUSPENSIONS,
             {
-                loop.target.id: {"until": loop.suspension.until.isoformat(), "reason": loop.suspension.reason}
+                loop.target.id: {"until": rfc3339(loop.suspension.until), "reason": loop.suspension.reason}
                 for loop in self._targets
                 if loop.suspension is not None and loop.suspension.until is not None
             },
@@ -265,14 +263,13 @@ class Control:
     async def delete(self, name: str) -> dict[str, Any]:
         """Prune everything that a target owns. It must be suspended, or gone from the agent file.
 
-        Raises `UsageError` when it is neither, or owns nothing.
+        Raises `UsageError` when it is neither, or owns nothing, and then nothing is deleted on any cluster.
         """
         base, _, cluster = name.partition("@")
-        results = [
-            await self._delete_on(base, view)
-            for view in self._views.values()
-            if cluster in {"", view.cluster.name} and base in view.inventories
-        ]
+        views = [view for view in self._views.values() if cluster in {"", view.cluster.name}]
+        for view in views:
+            self._require_deletable(base, view)
+        results = [await self._delete_on(base, view) for view in views if base in view.inventories]
         if not results:
             raise UsageError(f"no target {name!r} owns anything", hint="See what there is: gitsyncd status")
         return {
@@ -280,14 +277,27 @@ class Control:
             "remaining": [item for _, left in results for item in left],
         }
 
-    async def _delete_on(self, name: str, view: ClusterView) -> tuple[int, list[dict[str, Any]]]:
-        loop = next((loop for loop in self._targets if loop.target.name == name and loop.view is view), None)
+    def _require_deletable(self, name: str, view: ClusterView) -> None:
+        if not view.uid:
+            raise UsageError(
+                f"cluster {view.cluster.name} has not answered, so what {name} owns there is not known",
+                hint=f"Wait until it answers, or name another cluster: gitsyncd delete {name}@CLUSTER --yes",
+            )
+        if name not in view.inventories:
+            return
+        loop = self._loop_on(name, view)
         if loop is not None and loop.suspension is None:
             raise UsageError(
                 f"{loop.target.id} is in the agent file and not suspended: its objects would be created again at once",
                 hint=f"Remove it from the file, or first: gitsyncd suspend {loop.target.id} --for 1h --reason …",
             )
         view.require()
+
+    def _loop_on(self, name: str, view: ClusterView) -> TargetLoop | None:
+        return next((loop for loop in self._targets if loop.target.name == name and loop.view is view), None)
+
+    async def _delete_on(self, name: str, view: ClusterView) -> tuple[int, list[dict[str, Any]]]:
+        loop = self._loop_on(name, view)
         target = loop.target if loop is not None else self._ghost(name, view)
         if loop is None:
             return await self._prune_all(target, view)
@@ -356,7 +366,7 @@ class Control:
 
     def _chosen(self, names: Sequence[str]) -> list[TargetLoop]:
         """Loops by `name` or `name@cluster`. Raises `UsageError` for a name that matches none."""
-        return choose(list(self._targets), names, lambda loop: loop.target)
+        return choose(self._targets, names)
 
 
 def _named(target: str, names: Sequence[str]) -> bool:
@@ -364,18 +374,18 @@ def _named(target: str, names: Sequence[str]) -> bool:
     return target in names or target.partition("@")[0] in names
 
 
-def choose(items: list[Any], names: Sequence[str], target_of: Any) -> list[Any]:
-    """Items whose target is named, as `name` (all its clusters) or `name@cluster`.
+def choose(loops: Sequence[TargetLoop], names: Sequence[str]) -> list[TargetLoop]:
+    """Loops of the targets that are named, as `name` (all its clusters) or `name@cluster`.
 
     Raises `UsageError` for a name that matches none.
     """
-    chosen: list[Any] = []
+    chosen: list[TargetLoop] = []
     for name in names:
-        matching = [item for item in items if name in {target_of(item).id, target_of(item).name}]
+        matching = [loop for loop in loops if name in {loop.target.id, loop.target.name}]
         if not matching:
-            known = sorted(target_of(item).id for item in items)
+            known = sorted(loop.target.id for loop in loops)
             raise UsageError(f"there is no target {name!r}", hint=f"Targets: {', '.join(known) or 'none'}")
-        chosen += [item for item in matching if item not in chosen]
+        chosen += [loop for loop in matching if loop not in chosen]
     return chosen
 
 
@@ -418,4 +428,4 @@ def _state(loop: TargetLoop) -> TargetState:
 
 
 def _moment(moment: datetime | None) -> str | None:
-    return moment.isoformat().replace("+00:00", "Z") if moment is not None else None
+    return rfc3339(moment) if moment is not None else None

@@ -295,3 +295,30 @@ async def test_delete_takes_all_that_a_suspended_target_owns() -> None:
         await world.rest(600)
         assert world.live(map_id("m00")) is None
         assert world.live(widget_id("none")) is None
+
+
+async def test_delete_touches_no_cluster_while_one_of_them_refuses_it() -> None:
+    world = World([target("web", cluster="c1"), target("web", cluster="c2")])
+    world.repo.commit({"web": [config_map("a")]})
+    async with world:
+        await world.until(lambda: {world.state("web@c1"), world.state("web@c2")} == {"in-sync"})
+        world.control.suspend("web@c1", timedelta(hours=1), "to be deleted")
+
+        with pytest.raises(UsageError, match="web@c2 is in the agent file and not suspended"):
+            await world.control.delete("web")
+
+        assert map_id("a") in world.clusters["c1"].objects
+
+
+async def test_delete_does_not_pass_over_a_cluster_whose_record_nobody_has_read() -> None:
+    world = World([target("web", cluster="c1"), target("web", cluster="c2")])
+    world.repo.commit({"web": [config_map("a")]})
+    world.clusters["c2"].go_down()
+    async with world:
+        await world.until(lambda: world.state("web@c1") == "in-sync")
+        world.control.suspend("web", timedelta(hours=1), "to be deleted")
+
+        with pytest.raises(UsageError, match="cluster c2 has not answered"):
+            await world.control.delete("web")
+
+        assert (await world.control.delete("web@c1"))["remaining"] == []
