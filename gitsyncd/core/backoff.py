@@ -23,6 +23,8 @@ FIGHT_WINDOW_S = 60.0
 FIGHT_BASE_S = 2.0
 FIGHT_FACTOR = 3.0
 FIGHT_CAP_S = 300.0
+_AFTER_S = 1.0
+"""Past the moment at which a fight can be over: a look at just that moment would find it going on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,3 +72,8 @@ def is_forgotten(fight: Fight, now: float) -> bool:
 def is_over(fight: Fight, now: float) -> bool:
     """A fight is over when nobody wrote for a minute after the wait had ended."""
     return fight.fighting and now > fight.until + FIGHT_WINDOW_S
+
+
+def next_look(fight: Fight, now: float) -> float:
+    """When an object in a fight has to be looked at next: at the end of its wait, then once it may be over."""
+    return fight.until if now < fight.until else fight.until + FIGHT_WINDOW_S + _AFTER_S

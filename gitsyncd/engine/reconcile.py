@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from gitsyncd.core.backoff import Fight, is_forgotten, is_over, reverted
+from gitsyncd.core.backoff import Fight, is_forgotten, is_over, next_look, reverted
 from gitsyncd.core.guard import guard
 from gitsyncd.core.health import worst
 from gitsyncd.core.ledger import Outcome, intend, settle
@@ -235,9 +235,7 @@ class Reconciler:
         without fights.
         """
         now = self._clock.monotonic()
-        fights = [self._fights[object_id] for object_id in self._fighting]
-        times = [fight.until if now < fight.until else fight.until + 61 for fight in fights]
-        return min(times, default=None)
+        return min((next_look(self._fights[object_id], now) for object_id in self._fighting), default=None)
 
     def fight_with(self, object_id: ObjectId) -> GitsyncdError:
         """What there is to say of an object whose drift is left alone for now."""

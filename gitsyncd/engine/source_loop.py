@@ -221,7 +221,6 @@ class SourceLoop:
 
     def __init__(self, mirror: Mirror, tracks: Sequence[Track], *, clock: Clock) -> None:
         self.tracks = tracks
-        self.bell = Bell()
         self._mirror = mirror
         self._clock = clock
         self._failures = 0
@@ -239,7 +238,7 @@ class SourceLoop:
             denied = any(isinstance(track.error, SourceDenied) for track in self.tracks)
             if self._failures and not denied:
                 delay = next_delay(self._failures, base=min(_RETRY, interval), cap=_CAP, jitter=self._clock.jitter())
-            await self.bell.wait(delay.total_seconds())
+            await asyncio.sleep(delay.total_seconds())
 
     async def look(self, *, spare: bool = False) -> None:
         """Ask the remote once and tell the tracks. Never raises what an edge foresees.

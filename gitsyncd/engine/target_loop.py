@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from gitsyncd.core.backoff import next_delay
 from gitsyncd.engine.journal import summary
-from gitsyncd.engine.supervise import describe_bug
+from gitsyncd.engine.supervise import bug
 from gitsyncd.engine.trigger import Bell, Wake
 from gitsyncd.model.errors import (
     Changed,
@@ -149,12 +149,7 @@ class TargetLoop:
         except GitsyncdError as error:
             self._failed(revision, error)
         except Exception as error:  # noqa: BLE001 - a bug in one target's turn must not end its loop
-            self._failed(
-                revision,
-                GitsyncdError(
-                    describe_bug(error), hint="This is a defect of gitsyncd: please report it with this line."
-                ),
-            )
+            self._failed(revision, bug(error))
         self.tried.set()
 
     async def _turn(self, revision: Revision, scope: frozenset[ObjectId] | None) -> None:

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from gitsyncd.core.backoff import Fight, is_forgotten, is_over, next_delay, reverted
+from gitsyncd.core.backoff import Fight, is_forgotten, is_over, next_delay, next_look, reverted
 
 SECOND, MINUTE, DAY = timedelta(seconds=1), timedelta(minutes=1), timedelta(days=1)
 
@@ -92,6 +92,13 @@ def test_a_fight_is_over_after_a_quiet_minute(seconds_after_the_wait: float, ove
     fight = after([0, 1, 2, 3, 4, 5])
 
     assert is_over(fight, fight.until + seconds_after_the_wait) is over
+
+
+def test_an_object_in_a_fight_is_looked_at_when_its_wait_ends_and_when_the_fight_can_be_over() -> None:
+    fight = after([0, 1, 2, 3, 4, 5])
+
+    assert next_look(fight, fight.until - 1) == fight.until
+    assert is_over(fight, next_look(fight, fight.until))
 
 
 def test_where_there_is_no_fight_none_is_over() -> None:
