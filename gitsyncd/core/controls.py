@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from gitsyncd.core.marks import ID_ANNOTATION, PATH_ANNOTATION, TARGET_ANNOTATION
 from gitsyncd.model.errors import ManifestInvalid
 from gitsyncd.model.ids import ObjectId
 from gitsyncd.model.manifest import DEFAULT_CONTROLS, Apply, Controls
@@ -32,7 +33,7 @@ ARGO_HOOK = "argocd.argoproj.io/hook"
 KPT_DEPENDS_ON = "config.kubernetes.io/depends-on"
 CLUSTER_SELECTOR = "configsync.gke.io/cluster-name-selector"
 
-MARKS = frozenset({PREFIX + "target", PREFIX + "id", PREFIX + "path"})
+MARKS = frozenset({TARGET_ANNOTATION, ID_ANNOTATION, PATH_ANNOTATION})
 """Written by the agent itself. A manifest that was copied from a cluster may carry them; they are replaced."""
 
 _SWITCH = {"disabled": False, "enabled": True}

@@ -15,17 +15,12 @@ from typing import Any
 import orjson
 
 from gitsyncd.core.controls import controls
+from gitsyncd.core.marks import AGENT_LABEL, ID_ANNOTATION, LAST_APPLIED, PATH_ANNOTATION, TARGET_ANNOTATION
 from gitsyncd.core.order import CRD, stages, waits_for
 from gitsyncd.model.errors import ManifestInvalid
 from gitsyncd.model.ids import ObjectId, ObjectType, ResourceType, group_of
 from gitsyncd.model.manifest import DEFAULT_CONTROLS, Controls, Desired, Document, Manifest
 from gitsyncd.model.target import IgnoreRule
-
-AGENT_LABEL = "gitsyncd.dev/agent"
-TARGET_ANNOTATION = "gitsyncd.dev/target"
-ID_ANNOTATION = "gitsyncd.dev/id"
-PATH_ANNOTATION = "gitsyncd.dev/path"
-LAST_APPLIED_ANNOTATION = "kubectl.kubernetes.io/last-applied-configuration"
 
 # What only a server writes. People commit it when they save the output of `kubectl get -o yaml`; sent back it would be
 # refused (managedFields) or turn the apply into a precondition that nobody meant (resourceVersion, uid).
@@ -156,7 +151,7 @@ def _settle(document: Document, body: dict[str, Any], object_id: ObjectId, autos
     for name in _SERVER_FIELDS:
         metadata.pop(name, None)
     body.pop("status", None)
-    annotations.pop(LAST_APPLIED_ANNOTATION, None)
+    annotations.pop(LAST_APPLIED, None)
     if object_id.namespace:
         metadata["namespace"] = object_id.namespace
     metadata["labels"] = labels | {AGENT_LABEL: place.agent}

@@ -6,18 +6,15 @@ it needs the time, and only some callers want it.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 from gitsyncd.core.controls import live_controls
 from gitsyncd.core.fields import Json, digest, entries, fields_of, is_ours, metadata, own_fields_among, project
+from gitsyncd.core.marks import AGENT_LABEL, ID_ANNOTATION, TARGET_ANNOTATION
 from gitsyncd.core.ownership import additions, needs_take_over
 from gitsyncd.core.writers import WriterTable, is_client_side_tool
 from gitsyncd.model.ids import ObjectId, group_of
 from gitsyncd.model.observed import Mark, Observed
-
-AGENT_LABEL: Final = "gitsyncd.dev/agent"
-TARGET_ANNOTATION: Final = "gitsyncd.dev/target"
-ID_ANNOTATION: Final = "gitsyncd.dev/id"
 
 
 def observe(

@@ -31,7 +31,6 @@ from gitsyncd.core.fields import (
 from gitsyncd.core.writers import WriterTable, classify
 from gitsyncd.model.observed import Addition, Blame, Writer
 
-LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
 RESTARTED_AT: Final = "f:kubectl.kubernetes.io/restartedAt"
 
 # Written by controllers into `metadata.annotations` of objects that others own. Only prefixes that people have no

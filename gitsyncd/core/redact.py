@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from gitsyncd.core.fields import FieldChange, FieldPath
-from gitsyncd.core.ownership import LAST_APPLIED
+from gitsyncd.core.marks import LAST_APPLIED
 
 MARK: Final = "***"
 

@@ -18,8 +18,9 @@ from gitsyncd.core.fields import changed_paths
 from gitsyncd.core.guard import NEEDS_APPROVAL
 from gitsyncd.core.ignore import keep_live
 from gitsyncd.core.ledger import Outcome
+from gitsyncd.core.marks import LAST_APPLIED
 from gitsyncd.core.order import CRD
-from gitsyncd.core.ownership import LAST_APPLIED, blame, take_over, writers_beyond
+from gitsyncd.core.ownership import blame, take_over, writers_beyond
 from gitsyncd.core.writers import classify, is_client_side_tool
 from gitsyncd.engine.supervise import bug
 from gitsyncd.model.answers import ApplyOptions

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from gitsyncd.core.desired import AGENT_LABEL, SECRET
+from gitsyncd.core.desired import SECRET
 from gitsyncd.core.health import assess
+from gitsyncd.core.marks import AGENT_LABEL
 from gitsyncd.core.observe import observe
 from gitsyncd.model.errors import ClusterReplaced, ClusterUnreachable, GitsyncdError, KindUnknown, LocalError
 from gitsyncd.model.ids import ObjectId, ObjectType, ResourceType

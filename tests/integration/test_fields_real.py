@@ -9,8 +9,9 @@ from urllib.parse import quote
 import pytest
 
 from gitsyncd.core.fields import changed_paths, entry_hash, our_entry, paths
+from gitsyncd.core.marks import LAST_APPLIED
 from gitsyncd.core.observe import observe
-from gitsyncd.core.ownership import LAST_APPLIED, Take, additions, blame, take_over
+from gitsyncd.core.ownership import Take, additions, blame, take_over
 from gitsyncd.core.writers import WriterTable, is_client_side_tool
 from gitsyncd.model.observed import Observed, Writer
 from tests.sandbox.cluster import ApiError, Cluster

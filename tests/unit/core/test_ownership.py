@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from gitsyncd.core.ownership import LAST_APPLIED, additions, blame, needs_take_over, take_over, written_at
+from gitsyncd.core.marks import LAST_APPLIED
+from gitsyncd.core.ownership import additions, blame, needs_take_over, take_over, written_at
 from gitsyncd.core.writers import WriterTable, is_client_side_tool
 from gitsyncd.model.observed import Addition, Blame, Writer
 
