@@ -103,8 +103,9 @@ async def _daemon(configuration: Configuration, log: Any, *, once: bool, wait: b
     for access in early.values():
         access.begin()
     await asyncio.sleep(0)  # the children start here
-    from gitsyncd.daemon import Daemon, Edges
+    from gitsyncd.daemon import Daemon
     from gitsyncd.edges.kube.cluster import KubeCluster
+    from gitsyncd.wiring import Edges
 
     edges = Edges(cluster=lambda cluster, agent: KubeCluster(cluster, agent, early.get(cluster.name)))
     daemon = Daemon(configuration, log=log, edges=edges)
@@ -154,7 +155,7 @@ def diff(options: argparse.Namespace) -> int:
 def _preview(options: argparse.Namespace, *, fields: bool) -> int:
     import asyncio
 
-    from gitsyncd.daemon import preview
+    from gitsyncd.dryrun import preview
     from gitsyncd.text import plan_text
 
     _keep_memory_private()

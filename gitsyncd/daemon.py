@@ -1,171 +1,40 @@
-"""The only place where edges meet engine: what is built from an agent file, how it is started, and how it stops."""
+"""One run of the agent: what is started, in which order, and how it stops."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
-import random
-import re
 import signal
-import time
-from collections import defaultdict
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Self
 
 from gitsyncd import __version__
 from gitsyncd.core.backoff import next_delay
-from gitsyncd.core.writers import WriterTable
-from gitsyncd.edges.git.folder import read_folder
-from gitsyncd.edges.git.mirror import GitMirror
-from gitsyncd.edges.kube.cluster import KubeCluster
-from gitsyncd.edges.render.plain import PlainRenderer
 from gitsyncd.edges.schedule import Calendar
-from gitsyncd.edges.store import FileStore, MemoryStore, alone_in
+from gitsyncd.edges.store import FileStore, alone_in
 from gitsyncd.edges.web import local
-from gitsyncd.engine.apply import Actuator
 from gitsyncd.engine.cluster_view import ClusterView
-from gitsyncd.engine.control import Control, choose
-from gitsyncd.engine.facts import Gatherer, Siblings
-from gitsyncd.engine.journal import Journal
-from gitsyncd.engine.preview import Preview
-from gitsyncd.engine.reconcile import Reconciler
-from gitsyncd.engine.source_loop import SourceLoop, Track
+from gitsyncd.engine.control import Control
 from gitsyncd.engine.supervise import bug, supervise
-from gitsyncd.engine.target_loop import TargetLoop
-from gitsyncd.engine.watch_loop import Watches
-from gitsyncd.model.errors import ClusterError, ConfigError, GitsyncdError, LocalError, StateError, UsageError
+from gitsyncd.model.errors import ClusterError, ConfigError, GitsyncdError, LocalError, StateError
 from gitsyncd.model.report import TargetState
-from gitsyncd.model.source import Revision
 from gitsyncd.model.units import parse_duration
+from gitsyncd.wiring import Edges, build
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Awaitable, Callable, Mapping
     from types import TracebackType
 
     from gitsyncd.engine import ports
-    from gitsyncd.engine.ports import Clock, ClusterApi, Log, Mirror, Renderer, Store
-    from gitsyncd.model.source import Repository, Source
-    from gitsyncd.model.target import Agent, Cluster, Configuration
+    from gitsyncd.engine.ports import Log, Store
+    from gitsyncd.model.target import Configuration
+    from gitsyncd.wiring import Parts
 
 _CONNECT_BASE = timedelta(seconds=1)
 _CONNECT_CAP = timedelta(seconds=30)
 _STOP_WITHIN_S = 10.0
-
-
-class SystemClock:
-    """Satisfies the engine's `Clock`."""
-
-    def now(self) -> datetime:
-        return datetime.now(UTC)
-
-    def monotonic(self) -> float:
-        return time.monotonic()
-
-    def jitter(self) -> float:
-        return random.random()
-
-
-def _git_mirror(agent: Agent, source: Source) -> GitMirror:
-    folder = agent.state_dir / "mirrors" / mirror_name(source.repository)
-    return GitMirror(folder, source.repository, source.timeout, agent=f"gitsyncd/{__version__} ({agent.name})")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Edges:
-    """How the outside world is reached: one maker for each port of the engine."""
-
-    cluster: Callable[[Cluster, Agent], ClusterApi] = KubeCluster
-    mirror: Callable[[Agent, Source], Mirror] = _git_mirror
-    renderer: Callable[[], Renderer] = PlainRenderer
-    clock: Clock = field(default_factory=SystemClock)
-
-
-@dataclass(slots=True)
-class Parts:
-    """Everything that one agent file asks for, built and wired, nothing started."""
-
-    configuration: Configuration
-    edges: Edges = field(default_factory=Edges)
-    mirrors: dict[Repository, Mirror] = field(default_factory=dict)
-    tracks: dict[tuple[str, str], Track] = field(default_factory=dict)
-    sources: list[SourceLoop] = field(default_factory=list)
-    views: dict[str, ClusterView] = field(default_factory=dict)
-    targets: list[TargetLoop] = field(default_factory=list)
-    gatherers: dict[str, Gatherer] = field(default_factory=dict)
-
-    async def close(self) -> None:
-        for view in self.views.values():
-            await view.api.close()
-        for mirror in self.mirrors.values():
-            await mirror.close()
-
-
-def build(
-    configuration: Configuration,
-    *,
-    log: Log,
-    store: Store,
-    group: asyncio.TaskGroup | None,
-    edges: Edges | None = None,
-) -> Parts:
-    """Wire the parts. With a task group, clusters are watched; without, every look lists afresh."""
-    parts = Parts(configuration, edges or Edges())
-    clock = parts.edges.clock
-    writers = WriterTable.build(configuration.agent.writers)
-    feeds: dict[str, Watches] = {}
-    for cluster in configuration.clusters:
-        api = parts.edges.cluster(cluster, configuration.agent)
-        view = ClusterView(cluster, api, configuration.agent, writers=writers, clock=clock, log=log, store=store)
-        parts.views[cluster.name] = view
-        feeds[cluster.name] = Watches(view, group, clock=clock, log=log)
-    renderers: dict[str, Renderer] = defaultdict(parts.edges.renderer)
-    for target in configuration.targets:
-        track = _track(parts, target.source, log=log, store=store, clock=clock)
-        view, watches = parts.views[target.cluster], feeds[target.cluster]
-        gatherer = Gatherer(target, view, watches, track.mirror, renderers[target.source.name])
-        journal = Journal(target.id, log=log, clock=clock)
-        siblings = Siblings(view, target.name, lambda view=view: _wanted_commits(parts, view))  # type: ignore[misc]
-        actuator = Actuator(target, view, journal, clock=clock)
-        reconciler = Reconciler(target, view, gatherer, siblings, actuator, journal, clock=clock)
-        loop = TargetLoop(target, view, track, gatherer, reconciler, journal, clock=clock)
-        track.bells.append(loop.bell)
-        view.bells[target.name] = loop.bell
-        parts.targets.append(loop)
-        parts.gatherers[target.id] = gatherer
-    by_mirror: dict[int, list[Track]] = defaultdict(list)
-    for track in parts.tracks.values():
-        by_mirror[id(track.mirror)].append(track)
-    parts.sources = [SourceLoop(tracks[0].mirror, tracks, clock=clock) for tracks in by_mirror.values()]
-    return parts
-
-
-def _track(parts: Parts, source: Source, *, log: Log, store: Store, clock: Clock) -> Track:
-    key = (source.name, source.branch)
-    if key not in parts.tracks:
-        mirror = parts.mirrors.get(source.repository)
-        if mirror is None:
-            mirror = parts.edges.mirror(parts.configuration.agent, source)
-            parts.mirrors[source.repository] = mirror
-        parts.tracks[key] = Track(source, mirror, clock=clock, log=log, store=store)
-    return parts.tracks[key]
-
-
-def mirror_name(repository: Repository) -> str:
-    """A folder's name for a repository and the credentials that it is read with."""
-    return sha256(repr(repository).encode()).hexdigest()[:20]
-
-
-def _wanted_commits(parts: Parts, view: ClusterView) -> Mapping[str, str]:
-    return {
-        loop.target.name: loop.track.admitted.commit if loop.track.admitted else ""
-        for loop in parts.targets
-        if loop.view is view
-    }
 
 
 class Daemon:
@@ -390,121 +259,3 @@ def _foreseen(call: local.Call) -> local.Call:
             raise bug(error) from error
 
     return answer
-
-
-async def preview(
-    configuration: Configuration, names: Sequence[str], *, ref: str | None, directory: Path | None, fields: bool
-) -> dict[str, Any]:
-    """What turns would do now: the JSON of `plan` and `diff`, and under `errors` what could not be told.
-
-    Writes nothing.
-
-    Raises `UsageError` for a target that is not in the agent file.
-    """
-    store = MemoryStore(FileStore(configuration.agent.state_dir))
-    parts = build(configuration, log=Silence(), store=store, group=None)
-    for view in parts.views.values():
-        view.read_only = True
-    try:
-        chosen = choose(parts.targets, names) if names else parts.targets
-        failed = await _prepare(parts, chosen, ref)
-        if directory is not None:
-            for loop in chosen:
-                await _pin(parts, loop, directory, failed)
-        await asyncio.gather(*(_claim(parts, loop, failed) for loop in parts.targets))
-        shown, errors = [], []
-        for loop in chosen:
-            try:
-                if loop.target.id in failed:
-                    raise failed[loop.target.id]
-                assert loop.track.admitted is not None
-                gatherer = parts.gatherers[loop.target.id]
-                look = Preview(loop.target, loop.view, gatherer, loop.reconciler)
-                shown.append(await look.show(loop.track.admitted, fields=fields) | {"held": _held(loop.track)})
-            except GitsyncdError as error:
-                error.subject = error.subject or loop.target.id
-                errors.append(error)
-        return {"targets": shown, "errors": errors}
-    finally:
-        await parts.close()
-
-
-def _held(track: Track) -> dict[str, Any] | None:
-    """A head that is not admitted: whoever has just pushed it should not read that there is nothing to do."""
-    if not track.held or track.head is None:
-        return None
-    return {"source": track.source.name, "revision": track.head, "reason": track.held}
-
-
-async def _prepare(parts: Parts, chosen: Sequence[TargetLoop], ref: str | None) -> dict[str, GitsyncdError]:
-    """Ask the remotes and the clusters once; what failed, by target."""
-    await asyncio.gather(*(source.look() for source in parts.sources))
-    errors: dict[str, GitsyncdError] = {}
-    opened: dict[str, GitsyncdError | None] = {}
-    for name, view in parts.views.items():
-        try:
-            await view.open()
-        except GitsyncdError as error:
-            opened[name] = error
-    for loop in parts.targets:
-        try:
-            if ref is not None and loop in chosen:
-                await _at_ref(loop.track, ref)
-        except GitsyncdError as error:
-            errors[loop.target.id] = error
-        missing = loop.track.admitted is None
-        problem = opened.get(loop.target.cluster) or (loop.track.error if missing else None)
-        if problem is not None:
-            errors[loop.target.id] = problem
-    return errors
-
-
-async def _at_ref(track: Track, ref: str) -> None:
-    """Plan another branch, or a commit that the mirror holds, in place of the source's branch."""
-    if re.fullmatch(r"[0-9a-f]{40}", ref):
-        commit: str | None = ref
-    else:
-        commit = (await track.mirror.update([ref])).get(ref)
-    if commit is None:
-        raise UsageError(
-            f"{ref!r} is no branch of source {track.source.name}", hint="Give a branch or a full commit id."
-        )
-    track.admitted = await track.mirror.revision(track.source.name, ref, commit)
-
-
-async def _pin(parts: Parts, loop: TargetLoop, directory: Path, failed: dict[str, GitsyncdError]) -> None:
-    """Plan a local folder: the whole tree of the repository, or the target's own path."""
-    if loop.target.id in failed and loop.view.uid:
-        failed.pop(loop.target.id)
-    if loop.target.id in failed:
-        return
-    gatherer = parts.gatherers[loop.target.id]
-    inner = directory / loop.target.path
-    try:
-        snapshot = await asyncio.to_thread(read_folder, inner if inner.is_dir() else directory, loop.target.path)
-        gatherer.pin(await gatherer.settle(snapshot))
-    except GitsyncdError as error:
-        failed[loop.target.id] = error
-    if loop.track.admitted is None:
-        loop.track.admitted = Revision(
-            source=loop.track.source.name, branch=str(directory), commit="0" * 40, committed_at=datetime.now(UTC)
-        )
-
-
-async def _claim(parts: Parts, loop: TargetLoop, failed: Mapping[str, GitsyncdError]) -> None:
-    """Have a target say what it wants, so that the plans of the others know it."""
-    if loop.target.id not in failed and loop.track.admitted is not None:
-        with suppress(GitsyncdError):
-            await parts.gatherers[loop.target.id].desire(loop.track.admitted)
-
-
-class Silence:
-    """A log for commands: what they have to say is their answer."""
-
-    def debug(self, event: str, **facts: Any) -> None: ...
-
-    def info(self, event: str, **facts: Any) -> None: ...
-
-    def warning(self, event: str, **facts: Any) -> None: ...
-
-    def error(self, event: str, **facts: Any) -> None: ...

@@ -95,6 +95,7 @@ class ConfigError(GitsyncdError):
     """The agent file, or a file that it names, cannot be used."""
 
     remedy = Remedy.FIX_CONFIG
+    default_hint = "Correct the agent file, or the file that is named."
 
     def __init__(self, message: str, *, mistakes: tuple[Mistake, ...] = (), subject: str = "", hint: str = "") -> None:
         super().__init__(message, subject=subject, hint=hint)
@@ -123,6 +124,7 @@ class RevisionNotFound(SourceError):
     """The ref, the path or the commit does not exist."""
 
     remedy = Remedy.FIX_CONFIG
+    default_hint = "Check `ref` and `path`, and that it was pushed."
 
 
 class RevisionNotTrusted(SourceError):
@@ -135,10 +137,13 @@ class SourceTooLarge(SourceError):
     """A pack, an object, a tree or a count above its cap."""
 
     remedy = Remedy.FIX_REPO
+    default_hint = "Keep manifests in a repository of their own, and what is large elsewhere."
 
 
 class MirrorDamaged(SourceError):
     """Bytes of the local mirror do not match their ids. The mirror was set aside and is cloned afresh."""
+
+    default_hint = "Nothing to do: it is cloned afresh at the next look. If it happens again, the disk is failing."
 
 
 class RenderError(GitsyncdError):
@@ -219,6 +224,8 @@ class KindUnknown(ClusterError):
 class NotFound(ClusterError):
     """The object, or the namespace it should live in, does not exist."""
 
+    default_hint = "Nothing to do if it is about to be made; otherwise add it to Git."
+
 
 class Rejected(ClusterError):
     """Validation or admission said no, in words that the message quotes."""
@@ -255,9 +262,13 @@ class Conflict(ClusterError):
 class Changed(ClusterError):
     """The object is no longer the one that was decided upon (409 on uid or resourceVersion): look again."""
 
+    default_hint = "Nothing to do: it is looked at again at once."
+
 
 class Expired(ClusterError):
     """The server no longer has this resourceVersion (410): list afresh."""
+
+    default_hint = "Nothing to do: it is listed afresh."
 
 
 class StateError(GitsyncdError):
@@ -270,6 +281,7 @@ class LocalError(GitsyncdError):
     """The agent's own machine: disk full, no permission, no such directory."""
 
     remedy = Remedy.FIX_CONFIG
+    default_hint = "Mend what is named on the agent's machine: space, owner, mode or path."
 
 
 class UsageError(GitsyncdError):

@@ -6,13 +6,13 @@ import orjson
 import pytest
 
 from gitsyncd.core.writers import WriterTable
-from gitsyncd.daemon import Silence, SystemClock
 from gitsyncd.edges.store import MemoryStore
 from gitsyncd.engine.cluster_view import Claims, ClusterView, Feed
 from gitsyncd.engine.trigger import Bell, Wake
 from gitsyncd.model.answers import WatchEvent
 from gitsyncd.model.ids import ObjectId, ObjectType
 from gitsyncd.model.target import Agent
+from gitsyncd.wiring import Silence, SystemClock
 
 FEED = Feed(ObjectType(api_version="v1", kind="ConfigMap"))
 SETTINGS = ObjectId(group="", kind="ConfigMap", namespace="web", name="settings")

@@ -13,12 +13,13 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
 
-from gitsyncd.daemon import Daemon, Edges, build
+from gitsyncd.daemon import Daemon
 from gitsyncd.edges.store import MemoryStore
 from gitsyncd.engine.target_loop import TargetLoop
 from gitsyncd.model.ids import ObjectId
 from gitsyncd.model.source import OnRewind, Repository, Source
 from gitsyncd.model.target import Agent, Cluster, Configuration, InCluster, Target
+from gitsyncd.wiring import Edges, build
 from tests.engine.cluster import MemoryApi, MemoryCluster
 from tests.engine.fields import Json
 from tests.engine.mirror import Renderer, Repo

@@ -1,0 +1,132 @@
+"""`plan` and `diff` as one pass: the parts built, the remotes and clusters asked once, nothing written, all closed."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from gitsyncd.edges.git.folder import read_folder
+from gitsyncd.edges.store import FileStore, MemoryStore
+from gitsyncd.engine.control import choose
+from gitsyncd.engine.preview import Preview
+from gitsyncd.engine.source_loop import Track
+from gitsyncd.engine.target_loop import TargetLoop
+from gitsyncd.model.errors import GitsyncdError, UsageError
+from gitsyncd.model.source import Revision
+from gitsyncd.wiring import Silence, build
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from gitsyncd.model.target import Configuration
+    from gitsyncd.wiring import Parts
+
+
+async def preview(
+    configuration: Configuration, names: Sequence[str], *, ref: str | None, directory: Path | None, fields: bool
+) -> dict[str, Any]:
+    """What turns would do now: the JSON of `plan` and `diff`, and under `errors` what could not be told.
+
+    Writes nothing.
+
+    Raises `UsageError` for a target that is not in the agent file.
+    """
+    store = MemoryStore(FileStore(configuration.agent.state_dir))
+    parts = build(configuration, log=Silence(), store=store, group=None)
+    for view in parts.views.values():
+        view.read_only = True
+    try:
+        chosen = choose(parts.targets, names) if names else parts.targets
+        failed = await _prepare(parts, chosen, ref)
+        if directory is not None:
+            for loop in chosen:
+                await _pin(parts, loop, directory, failed)
+        await asyncio.gather(*(_claim(parts, loop, failed) for loop in parts.targets))
+        shown, errors = [], []
+        for loop in chosen:
+            try:
+                if loop.target.id in failed:
+                    raise failed[loop.target.id]
+                assert loop.track.admitted is not None
+                gatherer = parts.gatherers[loop.target.id]
+                look = Preview(loop.target, loop.view, gatherer, loop.reconciler)
+                shown.append(await look.show(loop.track.admitted, fields=fields) | {"held": _held(loop.track)})
+            except GitsyncdError as error:
+                error.subject = error.subject or loop.target.id
+                errors.append(error)
+        return {"targets": shown, "errors": errors}
+    finally:
+        await parts.close()
+
+
+def _held(track: Track) -> dict[str, Any] | None:
+    """A head that is not admitted: whoever has just pushed it should not read that there is nothing to do."""
+    if not track.held or track.head is None:
+        return None
+    return {"source": track.source.name, "revision": track.head, "reason": track.held}
+
+
+async def _prepare(parts: Parts, chosen: Sequence[TargetLoop], ref: str | None) -> dict[str, GitsyncdError]:
+    """Ask the remotes and the clusters once; what failed, by target."""
+    await asyncio.gather(*(source.look() for source in parts.sources))
+    errors: dict[str, GitsyncdError] = {}
+    opened: dict[str, GitsyncdError | None] = {}
+    for name, view in parts.views.items():
+        try:
+            await view.open()
+        except GitsyncdError as error:
+            opened[name] = error
+    for loop in parts.targets:
+        try:
+            if ref is not None and loop in chosen:
+                await _at_ref(loop.track, ref)
+        except GitsyncdError as error:
+            errors[loop.target.id] = error
+        missing = loop.track.admitted is None
+        problem = opened.get(loop.target.cluster) or (loop.track.error if missing else None)
+        if problem is not None:
+            errors[loop.target.id] = problem
+    return errors
+
+
+async def _at_ref(track: Track, ref: str) -> None:
+    """Plan another branch, or a commit that the mirror holds, in place of the source's branch."""
+    if re.fullmatch(r"[0-9a-f]{40}", ref):
+        commit: str | None = ref
+    else:
+        commit = (await track.mirror.update([ref])).get(ref)
+    if commit is None:
+        raise UsageError(
+            f"{ref!r} is no branch of source {track.source.name}", hint="Give a branch or a full commit id."
+        )
+    track.admitted = await track.mirror.revision(track.source.name, ref, commit)
+
+
+async def _pin(parts: Parts, loop: TargetLoop, directory: Path, failed: dict[str, GitsyncdError]) -> None:
+    """Plan a local folder: the whole tree of the repository, or the target's own path."""
+    if loop.target.id in failed and loop.view.uid:
+        failed.pop(loop.target.id)
+    if loop.target.id in failed:
+        return
+    gatherer = parts.gatherers[loop.target.id]
+    inner = directory / loop.target.path
+    try:
+        snapshot = await asyncio.to_thread(read_folder, inner if inner.is_dir() else directory, loop.target.path)
+        gatherer.pin(await gatherer.settle(snapshot))
+    except GitsyncdError as error:
+        failed[loop.target.id] = error
+    if loop.track.admitted is None:
+        loop.track.admitted = Revision(
+            source=loop.track.source.name, branch=str(directory), commit="0" * 40, committed_at=datetime.now(UTC)
+        )
+
+
+async def _claim(parts: Parts, loop: TargetLoop, failed: Mapping[str, GitsyncdError]) -> None:
+    """Have a target say what it wants, so that the plans of the others know it."""
+    if loop.target.id not in failed and loop.track.admitted is not None:
+        with suppress(GitsyncdError):
+            await parts.gatherers[loop.target.id].desire(loop.track.admitted)
