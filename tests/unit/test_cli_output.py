@@ -20,9 +20,9 @@ def test_an_error_of_a_server_does_not_act_on_the_terminal(capsys: pytest.Captur
 
 
 def test_several_mistakes_of_the_agent_file_stay_several_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    complain(ConfigError("one\ntwo"))
+    complain(ConfigError("one\ntwo", hint="three"))
 
-    assert capsys.readouterr().err == "gitsyncd: one\ntwo\n"
+    assert capsys.readouterr().err == "gitsyncd: one\ntwo\nfix: three\n"
 
 
 def test_json_on_a_terminal_does_not_act_on_it(capsys: pytest.CaptureFixture[str]) -> None:

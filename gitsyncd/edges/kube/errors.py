@@ -351,7 +351,9 @@ def _other(status: Status, answer: Answer) -> ClusterError:
     if 400 <= answer.code < 500 and status.parsed:
         return Rejected(_quoted(status, answer, _fields(status)), subject=_subject(answer), fields=_fields(status))
     return ClusterError(
-        f"the API server failed ({answer.code}): {_quoted(status, answer, ())}", subject=_subject(answer)
+        f"the API server failed ({answer.code}): {_quoted(status, answer, ())}",
+        subject=_subject(answer),
+        hint="Nothing to do if it passes; otherwise its own log says why.",
     )
 
 
