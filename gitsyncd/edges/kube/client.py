@@ -23,7 +23,8 @@ from yarl import URL
 
 from gitsyncd import __version__
 from gitsyncd.edges.kube.connect import Access, AccessSource
-from gitsyncd.edges.kube.errors import Answer, breakdown, refusal, retry_after
+from gitsyncd.edges.kube.errors import Answer, refusal, retry_after
+from gitsyncd.edges.kube.network import breakdown
 from gitsyncd.edges.retry import Transient, for_moments
 from gitsyncd.model.errors import ClusterDenied, ClusterError, ClusterUnreachable, ConfigError, Throttled
 

@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 import aiohttp
 import pytest
 
-from gitsyncd.edges.kube.errors import Answer, breakdown, refusal
+from gitsyncd.edges.kube.errors import Answer, refusal
+from gitsyncd.edges.kube.network import breakdown
 from gitsyncd.model.errors import (
     AdmissionUnavailable,
     Changed,
