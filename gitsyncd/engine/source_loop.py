@@ -204,7 +204,7 @@ class Track:
             "revision held",
             source=self.source.name,
             revision=revision,
-            admitted=admitted,
+            admitted=f"{self.source.branch}@sha1:{admitted}",
             reason=REWOUND,
             remedy="approve",
             hint=held_hint(self.source.name, revision.rpartition(":")[2]),
