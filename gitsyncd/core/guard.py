@@ -9,6 +9,7 @@ import re
 from collections.abc import Collection
 from dataclasses import replace
 
+from gitsyncd.core.order import CRD, NAMESPACE
 from gitsyncd.model.inventory import Inventory
 from gitsyncd.model.manifest import Desired
 from gitsyncd.model.plan import Change, Operation, Plan, Refusal
@@ -17,10 +18,10 @@ from gitsyncd.model.target import PrunePolicy
 NEVER_TOO_MANY = 5
 NEEDS_APPROVAL = frozenset(
     {
-        ("", "Namespace"),
+        NAMESPACE,
         ("", "PersistentVolume"),
         ("", "PersistentVolumeClaim"),
-        ("apiextensions.k8s.io", "CustomResourceDefinition"),
+        CRD,
     }
 )
 """Kinds whose deletion takes data along that Git cannot bring back."""

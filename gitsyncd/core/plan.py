@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from gitsyncd.core.compare import Owner, drift, left_alone, owner, to_tell
-from gitsyncd.core.order import stage
+from gitsyncd.core.order import NAMESPACE, stage
 from gitsyncd.model.ids import ObjectId
 from gitsyncd.model.inventory import Entry, EntryState, Inventory
 from gitsyncd.model.manifest import Apply, Desired, Manifest
@@ -24,7 +24,6 @@ from gitsyncd.model.observed import Addition, Observed
 from gitsyncd.model.plan import Change, DriftKind, Operation, Plan
 from gitsyncd.model.target import Adopt, DriftAction, Policy
 
-NAMESPACE = ("", "Namespace")
 DELETED_ON_CLUSTER = "drift: deleted on the cluster"
 PROTECTED_NAMESPACES = frozenset({"default", "kube-system", "kube-public", "kube-node-lease"})
 
@@ -286,7 +285,6 @@ _DRIFT_WORDS = {
     DriftKind.CHANGED: "changed on the cluster",
     DriftKind.ADDED: "fields added on the cluster",
     DriftKind.OWNERSHIP: "ownership of fields lost on the cluster",
-    DriftKind.DELETED: "deleted on the cluster",
 }
 
 
@@ -448,7 +446,7 @@ _US, _NOBODY, _OTHER = frozenset({Owner.US}), frozenset({Owner.NOBODY}), frozens
 _YES, _NO, _ANY = Fact.YES, Fact.NO, Fact.ANY
 TABLE: tuple[Row, ...] = (
     Row(git=_YES, recorded=_NO, live=_NO, operation="create", reason="new in revision", decide=_create),
-    Row(git=_YES, recorded=_YES, live=_NO, operation="create", reason="drift: deleted on the cluster", decide=_create),
+    Row(git=_YES, recorded=_YES, live=_NO, operation="create", reason=DELETED_ON_CLUSTER, decide=_create),
     Row(
         git=_YES,
         recorded=_ANY,
