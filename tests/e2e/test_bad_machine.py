@@ -152,7 +152,7 @@ def about(daemon: Daemon, words: str) -> dict[str, str] | None:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of a megabyte, where the test may mount one; else a folder in which files may not be that large."""
+    """A disk of a megabyte."""
     folder = tmp_path / "small"
     folder.mkdir()
     mount = subprocess.run(
