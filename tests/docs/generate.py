@@ -27,7 +27,10 @@ _BLOCK = re.compile(r"(<!-- printed: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTA
 EXIT_CODES: dict[str, tuple[tuple[str, str], ...]] = {
     "run": (
         ("0", "ended by SIGTERM or SIGINT; with `--once` only if all is in sync, and healthy if `--wait`"),
-        ("1", "with `--once`: not all in sync, or not healthy, or ended before that was known; anything else that went wrong"),
+        (
+            "1",
+            "with `--once`: not all in sync, or not healthy, or ended before that was known; anything else that went wrong",
+        ),
         ("2", "the agent file is refused"),
     ),
     "check": (("0", "no mistake found"), ("2", "mistakes, each on a line")),
