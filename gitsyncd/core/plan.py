@@ -362,14 +362,15 @@ def _why_kept(case: Case, scene: Scene) -> str:
 
 
 def _exempt_in(namespace: str, scene: Scene) -> str:
-    """An object that we recorded in this namespace and that is never to be deleted; empty when there is none."""
-    for object_id, entry in scene.inventory.entries.items():
-        observed = scene.observed.get(object_id)
-        if object_id.namespace != namespace or observed is None:
-            continue
-        if not entry.prune or observed.prune_disabled or observed.reconcile_disabled:
-            return str(object_id)
-    return ""
+    """The first object by name recorded in this namespace and never to be deleted; empty without one."""
+    exempt = (
+        str(object_id)
+        for object_id, entry in scene.inventory.entries.items()
+        if object_id.namespace == namespace
+        and (observed := scene.observed.get(object_id)) is not None
+        and (not entry.prune or observed.prune_disabled or observed.reconcile_disabled)
+    )
+    return min(exempt, default="")
 
 
 def _protected(object_id: ObjectId, scene: Scene) -> bool:
