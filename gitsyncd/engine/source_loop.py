@@ -118,7 +118,9 @@ class Track:
                 pass  # the mirror was lost, too: nothing can be healed before the remote answers
             else:
                 self._ring()
-        self.looked.set()
+        if not self.looked.is_set():
+            self.looked.set()
+            self._ring()  # whoever waits for the first answer, good or bad
 
     async def approve(self, commit: str) -> bool:
         """Admit exactly this held head, once. False when it is not the head that is held."""

@@ -1,12 +1,14 @@
 """Remotes that are silent, rewound or empty: the admitted commit stays in force."""
 
 import asyncio
+from collections.abc import Mapping, Sequence
 
 import pytest
 
 from gitsyncd.edges.store import MemoryStore
 from gitsyncd.model.errors import SourceUnreachable, UsageError
 from gitsyncd.model.source import OnRewind
+from tests.engine.mirror import Repo
 from tests.engine.world import World, config_map, map_id, recolor, source, target
 
 
@@ -236,3 +238,24 @@ async def test_a_rewound_head_is_held_by_the_source_itself_also_while_no_cluster
         assert world.control.status()["sources"][0]["state"] == "held"
         assert world.control.status()["targets"][0]["admitted"] == f"main@sha1:{second}"
         assert len(world.events("source updated")) == 1
+
+
+class SlowRepo(Repo):
+    """One that takes its time to say no."""
+
+    async def update(self, branches: Sequence[str]) -> Mapping[str, str | None]:
+        await asyncio.sleep(20)
+        raise SourceUnreachable("no route")
+
+
+async def test_a_remote_that_says_no_after_the_cluster_has_answered_does_not_keep_the_daemon_from_being_ready() -> None:
+    # given
+    world = World(["web"], repo=SlowRepo())
+
+    # when
+    async with world:
+        await asyncio.wait_for(world.first_turns, 60)
+
+        # then
+        assert world.state("web") == "unknown"
+        assert world.events("daemon ready")
