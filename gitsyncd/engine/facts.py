@@ -222,6 +222,10 @@ class Gatherer:
         """What another commit wants. Raises as `gather` does."""
         return await self.settle(await self._mirror.snapshot(commit, self._target.path))
 
+    def follow(self) -> None:
+        """Watch what was only listed so far."""
+        self._watches.follow()
+
     def pin(self, wanted: Desired) -> None:
         """Look at this in place of what the repository holds, whatever the revision."""
         self._pinned = wanted

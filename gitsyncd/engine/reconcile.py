@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from gitsyncd.model.target import Target
 
 
+BULK = 100
+"""Objects. Watches of new kinds begin after a turn that creates more: until then they would tell of nothing else."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnReport:
     """What one turn found and did."""
@@ -131,10 +135,26 @@ class Reconciler:
         self, revision: Revision, scope: Collection[ObjectId] | None, superseded: Callable[[], bool]
     ) -> TurnReport:
         """Make the cluster what Git says at this revision. Raises `GitsyncdError` where nothing could be begun."""
-        facts, todo = await self.look(revision, scope)
-        if self._scaled(todo):
-            self._gatherer.autoscalers_stale = True
+        try:
             facts, todo = await self.look(revision, scope)
+            if self._scaled(todo):
+                self._gatherer.autoscalers_stale = True
+                facts, todo = await self.look(revision, scope)
+            if not _bulk(todo):
+                self._gatherer.follow()
+            return await self._carry_out(revision, facts, todo, scope, superseded)
+        finally:
+            self._gatherer.follow()
+
+    async def _carry_out(
+        self,
+        revision: Revision,
+        facts: Facts,
+        todo: Plan,
+        scope: Collection[ObjectId] | None,
+        superseded: Callable[[], bool],
+    ) -> TurnReport:
+        """From the plan to the report."""
         if facts.lost:
             self._journal.inventory_lost(revision, facts.lost)
         ids = facts.desired.manifests.keys() | facts.inventory.entries.keys() if scope is None else scope
@@ -323,6 +343,12 @@ class Reconciler:
         if facts.claims_complete or not any(object_id in facts.observed for object_id in left):
             return ()
         return tuple(self._siblings.silent())
+
+
+def _bulk(todo: Plan) -> bool:
+    """A first sync of many objects, none of which waits for the health of another."""
+    manifests = [change.manifest for change in todo.changes if change.operation is Operation.CREATE]
+    return len(manifests) > BULK and not any(manifest and manifest.controls.depends_on for manifest in manifests)
 
 
 def _moved(outcome: Outcome) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 from gitsyncd.core.backoff import next_delay
@@ -37,6 +38,9 @@ class Watches:
         self._clock = clock
         self._log = log
         self._running: dict[Feed, asyncio.Task[None] | None] = {}
+        """None while a feed is only listed."""
+        self._listed: dict[Feed, str] = {}
+        """Feeds to be followed, and the version at which their list ended."""
         self._denied: dict[ObjectType, ClusterDenied] = {}
         self._needs: dict[str, Mapping[ObjectType, Collection[str]]] = {}
         self._lock = asyncio.Lock()
@@ -95,11 +99,20 @@ class Watches:
     async def _start(self, feed: Feed) -> None:
         version = await self._list(feed)
         if self._group is not None and feed not in self._running:
-            name = f"watch {self._view.cluster.name} {feed.type} {feed.namespace}"
-            work = supervise(name, lambda: self._follow(feed, version), clock=self._clock, log=self._log)
-            self._running[feed] = self._group.create_task(work, name=name)
-        else:
-            self._running.setdefault(feed, None)
+            self._listed[feed] = version
+        self._running.setdefault(feed, None)
+
+    def follow(self) -> None:
+        """Watch, from where their lists ended, the feeds that `see` has listed since the last call.
+
+        A step of its own: the echo of a first sync of thousands of objects is not worth hearing while it is written.
+        """
+        for feed, version in self._listed.items():
+            if self._group is not None and feed in self._running and self._running[feed] is None:
+                name = f"watch {self._view.cluster.name} {feed.type} {feed.namespace}"
+                work = supervise(name, partial(self._follow, feed, version), clock=self._clock, log=self._log)
+                self._running[feed] = self._group.create_task(work, name=name)
+        self._listed.clear()
 
     async def _list(self, feed: Feed) -> str:
         resource = self._view.resources[feed.type]

@@ -67,6 +67,7 @@ class _Walk:
         self._objects = objects
         self._has = has
         self._caps = caps
+        self._packs = list(store.packs)  # each look at the property lists the folder again
         self._seen: set[str] = set()
 
     def objects(self, wants: Sequence[str]) -> Iterator[tuple[int, bytes]]:
@@ -127,7 +128,7 @@ class _Walk:
     def _size(self, name: str) -> int:
         """Without inflating it. Raises `KeyError` when it is not there."""
         key = ObjectID(name.encode())
-        for pack in self._store.packs:
+        for pack in self._packs:
             try:
                 offset = pack.index.object_offset(key)
             except KeyError:
