@@ -17,8 +17,8 @@ from gitsyncd.core.plan import Scene, plan
 from gitsyncd.engine.apply import GONE_WITHIN_S, Actuator
 from gitsyncd.engine.journal import Journal, held_hint, refusal_hint
 from gitsyncd.engine.target_loop import Suspension
-from gitsyncd.model.errors import GitsyncdError, PlanRefused, UsageError
-from gitsyncd.model.inventory import EntryState
+from gitsyncd.model.errors import GitsyncdError, KindUnknown, PlanRefused, UsageError
+from gitsyncd.model.inventory import Entry, EntryState
 from gitsyncd.model.manifest import Desired
 from gitsyncd.model.observed import Observed
 from gitsyncd.model.report import HealthStatus, TargetState
@@ -335,10 +335,19 @@ class Control:
         """One pass over what a target owns; what could not be deleted."""
         inventory = view.inventories[target.name]
         observed: dict[ObjectId, Observed] = {}
-        for object_id, entry in inventory.entries.items():
-            live = await view.api.read(view.resource(object_id, entry.api_version), object_id)
-            if live is not None:
-                observed[object_id] = view.reduce(object_id, live)
+        unseen: dict[ObjectId, GitsyncdError] = {}
+
+        async def look(object_id: ObjectId, entry: Entry) -> None:
+            try:
+                live = await view.api.read(view.resource(object_id, entry.api_version), object_id)
+            except KindUnknown as error:
+                unseen[object_id] = error  # its API may be down: nothing is said of it, and the rest goes on
+            else:
+                if live is not None:
+                    observed[object_id] = view.reduce(object_id, live)
+
+        await asyncio.gather(*(look(object_id, entry) for object_id, entry in inventory.entries.items()))
+        seen = {object_id: entry for object_id, entry in inventory.entries.items() if object_id not in unseen}
         scene = Scene(
             target=target.name,
             target_id=target.id,
@@ -346,7 +355,7 @@ class Control:
             revision="",
             commit="",
             desired=Desired(manifests={}),
-            inventory=inventory,
+            inventory=replace(inventory, entries=seen),
             observed=observed,
             policy=replace(target.policy, prune=replace(target.policy.prune, enabled=True)),
             agent_namespace=view.agent.cluster_namespace,
@@ -362,7 +371,8 @@ class Control:
         else:
             await view.api.drop_inventory(target.name)
             view.inventories.pop(target.name, None)
-        return [_problem(str(o.change.id), o.error) for o in outcomes if o.error is not None]
+        failed = [(o.change.id, o.error) for o in outcomes if o.error is not None]
+        return [_problem(str(object_id), error) for object_id, error in [*failed, *unseen.items()]]
 
     def _chosen(self, names: Sequence[str]) -> list[TargetLoop]:
         """Loops by `name` or `name@cluster`. Raises `UsageError` for a name that matches none."""
