@@ -5,6 +5,7 @@ The events and their keys are a promise to whoever reads the log with a program:
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from gitsyncd.core.fields import MAX_PATHS
@@ -41,7 +42,7 @@ class Journal:
         self._target = target
         self._log = log
         self._clock = clock
-        self._foreign_told: set[tuple[ObjectId, str]] = set()
+        self._foreign_told: dict[ObjectId, set[str]] = defaultdict(set)
         self._failures_told: dict[ObjectId, str] = {}
         self._drift_told: dict[ObjectId, str] = {}
         self._refusal_told = ""
@@ -111,6 +112,8 @@ class Journal:
         if outcome.skipped:
             return
         self._drift_told.pop(change.id, None)
+        if change.operation in {Operation.RELEASE, Operation.PRUNE}:
+            self._foreign_told.pop(change.id, None)  # names may never come again
         if change.operation is Operation.RELEASE:
             self._log.info("object released", target=self._target, object=str(change.id), reason=change.reason)
         elif change.operation is Operation.PRUNE:
@@ -158,9 +161,9 @@ class Journal:
 
     def _foreign(self, object_id: ObjectId, addition: Addition) -> None:
         """Once per object and manager."""
-        if (object_id, addition.manager) in self._foreign_told:
+        if addition.manager in self._foreign_told[object_id]:
             return
-        self._foreign_told.add((object_id, addition.manager))
+        self._foreign_told[object_id].add(addition.manager)
         self._log.warning(
             "foreign field",
             target=self._target,
