@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from gitsyncd import __version__
 from gitsyncd.model.errors import ConfigError, GitsyncdError, LocalError, UsageError
@@ -18,6 +18,7 @@ from gitsyncd.model.printable import masked, safe_json
 from gitsyncd.model.units import parse_duration
 
 if TYPE_CHECKING:
+    from gitsyncd.model.rights import Subject
     from gitsyncd.model.target import Configuration
 
 DEFAULT_CONFIG = "/etc/gitsyncd/gitsyncd.yaml"
@@ -241,6 +242,51 @@ def delete(options: argparse.Namespace) -> int:
     return DIFFERS if left else DONE
 
 
+def rbac(options: argparse.Namespace) -> int:
+    import asyncio
+
+    from gitsyncd.dryrun import rights
+    from gitsyncd.model.rights import Scope
+    from gitsyncd.rbactext import lacks, rbac_remarks, rbac_yaml
+
+    _keep_memory_private()
+    subject = _subject(options)
+    configuration = _load(options)
+    answer = asyncio.run(
+        rights(
+            configuration,
+            options.targets,
+            ref=options.ref,
+            directory=options.dir,
+            scope=Scope(options.scope),
+            subject=subject,
+        )
+    )
+    errors = answer.pop("errors")
+    _print(options, answer, lambda: rbac_yaml(answer))
+    if options.output == "text" and answer["clusters"]:
+        print(rbac_remarks(answer, colours=_colours(sys.stderr)), file=sys.stderr)
+    for error in errors:
+        complain(error)
+    return DIFFERS if errors or any(map(lacks, answer["clusters"])) else DONE
+
+
+def _subject(options: argparse.Namespace) -> Subject | None:
+    from gitsyncd.model.rights import Subject
+
+    if options.user is not None:
+        return Subject(kind="User", name=options.user)
+    if options.service_account is None:
+        return None
+    namespace, _, name = options.service_account.partition("/")
+    if not namespace or not name or "/" in name:
+        raise UsageError(
+            f"--service-account: {options.service_account!r} is not NAMESPACE/NAME",
+            hint="Write for example --service-account gitsyncd/gitsyncd.",
+        )
+    return Subject(kind="ServiceAccount", name=name, namespace=namespace)
+
+
 # --- the shared parts -------------------------------------------------------------------------------------------------
 
 
@@ -280,8 +326,8 @@ def _ask(configuration: Configuration, call: str, **arguments: Any) -> Any:
     return ask(configuration.agent.socket, call, **arguments)
 
 
-def _colours() -> bool:
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+def _colours(stream: TextIO | None = None) -> bool:
+    return (stream or sys.stdout).isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def _pause() -> None:
@@ -360,6 +406,10 @@ def _parser() -> argparse.ArgumentParser:
             which = sub.add_mutually_exclusive_group(required=True)
             which.add_argument("--plan", metavar="DIGEST", help="as `plan refused` and `gitsyncd plan` show it")
             which.add_argument("--revision", metavar="COMMIT", help="as `revision held` and `gitsyncd status` show it")
+        if name == "rbac":
+            whom = sub.add_mutually_exclusive_group()
+            whom.add_argument("--service-account", metavar="NAMESPACE/NAME", help="print bindings to it as well")
+            whom.add_argument("--user", metavar="NAME", help="print bindings to it as well")
         sub.add_argument("--config", metavar="FILE", help="the agent file")
         if name not in _SILENT:
             sub.add_argument("--output", choices=["text", "json"], default="text", help="for people, or for programs")
@@ -423,5 +473,17 @@ _COMMANDS: dict[str, tuple[Command, str, str, int, Sequence[_Argument]]] = {
         delete, "prune everything that a target owns; it must be suspended, or gone from the agent file",
         "gitsyncd delete web@eu-1 --yes", DIFFERS,
         [_TARGET, (["--yes"], {"action": "store_true", "help": "yes, delete"})],
+    ),
+    "rbac": (
+        rbac, "the roles that targets need, and what the present credential has too little or too much of",
+        "gitsyncd rbac --service-account gitsyncd/gitsyncd > roles.yaml\n  gitsyncd rbac web@eu-1 --scope cluster",
+        DIFFERS,
+        [
+            *_PREVIEW,
+            (["--scope"], {
+                "choices": ["namespaced", "cluster"], "default": "namespaced",
+                "help": "list and watch in the namespaces of the targets (the least), or over the whole cluster",
+            }),
+        ],
     ),
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""`plan` and `diff` as one pass: the parts built, the remotes and clusters asked once, nothing written, all closed."""
+"""`plan`, `diff` and `rbac` as one pass: parts built, remotes and clusters asked once, nothing written, all closed."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from gitsyncd.core.rbac import Wants
 from gitsyncd.edges.git.folder import read_folder
 from gitsyncd.edges.store import FileStore, MemoryStore
 from gitsyncd.engine.control import choose
 from gitsyncd.engine.preview import Preview
+from gitsyncd.engine.rights import Rights
 from gitsyncd.engine.source_loop import Track
 from gitsyncd.engine.target_loop import TargetLoop
-from gitsyncd.model.errors import GitsyncdError, UsageError
+from gitsyncd.model.errors import ClusterDenied, GitsyncdError, SourceError, UsageError
 from gitsyncd.model.source import Revision
 from gitsyncd.wiring import Silence, build
 
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from gitsyncd.engine.cluster_view import ClusterView
+    from gitsyncd.model.rights import Scope, Subject
     from gitsyncd.model.target import Configuration
     from gitsyncd.wiring import Parts
 
@@ -130,3 +134,94 @@ async def _claim(parts: Parts, loop: TargetLoop, failed: Mapping[str, GitsyncdEr
     if loop.target.id not in failed and loop.track.admitted is not None:
         with suppress(GitsyncdError):
             await parts.gatherers[loop.target.id].desire(loop.track.admitted)
+
+
+# --- rbac -------------------------------------------------------------------------------------------------------------
+
+_NO_KEY = b"-"
+"""In place of the key for digests of Secrets, which a credential without rights could not read: no digest is shown."""
+
+
+async def rights(
+    configuration: Configuration,
+    names: Sequence[str],
+    *,
+    ref: str | None,
+    directory: Path | None,
+    scope: Scope,
+    subject: Subject | None,
+) -> dict[str, Any]:
+    """What targets need on their clusters, and what the credentials have: the JSON of `rbac`, and under `errors` what
+    could not be told.
+
+    Writes nothing, and works with a credential that may do nothing yet.
+
+    Raises `UsageError` for a target that is not in the agent file.
+    """
+    store = MemoryStore(FileStore(configuration.agent.state_dir))
+    parts = build(configuration, log=Silence(), store=store, group=None)
+    try:
+        chosen = choose(parts.targets, names) if names else parts.targets
+        await asyncio.gather(*(source.look() for source in parts.sources))
+        errors: list[GitsyncdError] = []
+        clusters = []
+        for name, view in parts.views.items():
+            loops = [loop for loop in chosen if loop.view is view]
+            try:
+                if loops:
+                    clusters.append(await _rights_on(parts, view, loops, ref, directory, scope, subject, errors))
+            except GitsyncdError as error:
+                error.subject = error.subject or f"cluster {name}"
+                errors.append(error)
+        return {"scope": scope, "clusters": clusters, "errors": errors}
+    finally:
+        await parts.close()
+
+
+async def _rights_on(
+    parts: Parts,
+    view: ClusterView,
+    chosen: Sequence[TargetLoop],
+    ref: str | None,
+    directory: Path | None,
+    scope: Scope,
+    subject: Subject | None,
+    errors: list[GitsyncdError],
+) -> dict[str, Any]:
+    view.read_only, view.key = True, _NO_KEY
+    await view.rediscover()
+    recorded = True
+    try:
+        view.inventories = dict(await view.api.load_inventories())
+    except ClusterDenied:
+        recorded = False
+    wants, failed = [], False
+    for loop in parts.targets:
+        if loop.view is view:
+            picked = loop in chosen
+            try:
+                wants.append(await _wants(parts, loop, ref if picked else None, directory if picked else None))
+            except GitsyncdError as error:
+                failed = True
+                if picked:
+                    error.subject = error.subject or loop.target.id
+                    errors.append(error)
+    names = {loop.target.name for loop in chosen}
+    answer = await Rights(view, wants, scope=scope).report(names, whole=not failed, subject=subject)
+    return answer | {"targets": sorted({want.target.name for want in wants} & names), "recorded": recorded}
+
+
+async def _wants(parts: Parts, loop: TargetLoop, ref: str | None, directory: Path | None) -> Wants:
+    gatherer, track = parts.gatherers[loop.target.id], loop.track
+    gatherer.autoscalers_stale = False  # what an autoscaler has taken from a manifest makes no difference here
+    if ref is not None:
+        await _at_ref(track, ref)
+    failed: dict[str, GitsyncdError] = {}
+    if directory is not None:
+        await _pin(parts, loop, directory, failed)
+    if failed:
+        raise failed[loop.target.id]
+    if track.admitted is None:
+        raise track.error or SourceError(f"nothing of source {track.source.name} is admitted yet")
+    desired = await gatherer.desire(track.admitted)
+    return Wants(target=loop.target, desired=desired, inventory=gatherer.inventory())

@@ -16,17 +16,18 @@ from gitsyncd.model.manifest import Manifest
 
 CRD = ("apiextensions.k8s.io", "CustomResourceDefinition")
 NAMESPACE = ("", "Namespace")
+RBAC = "rbac.authorization.k8s.io"
 DEFINITIONS, CLASSES, SUPPORTS, WORKLOADS, GATES = range(1, 6)
 """1: what other objects are made of. 2: kinds ending in `Class`. 3: what workloads need. 4: everything else.
 5: what stands between clients and the API server, and would refuse the rest while nobody serves it."""
 
 _STAGES: Mapping[int, tuple[tuple[str, str], ...]] = {
-    DEFINITIONS: (CRD, NAMESPACE, ("rbac.authorization.k8s.io", "ClusterRole")),
+    DEFINITIONS: (CRD, NAMESPACE, (RBAC, "ClusterRole")),
     SUPPORTS: (
         ("", "ServiceAccount"),
-        ("rbac.authorization.k8s.io", "Role"),
-        ("rbac.authorization.k8s.io", "RoleBinding"),
-        ("rbac.authorization.k8s.io", "ClusterRoleBinding"),
+        (RBAC, "Role"),
+        (RBAC, "RoleBinding"),
+        (RBAC, "ClusterRoleBinding"),
         ("", "ConfigMap"),
         ("", "Secret"),
         ("", "ResourceQuota"),
@@ -54,7 +55,8 @@ def stage(object_id: ObjectId, wave: int) -> tuple[int, int]:
 
 
 def waits_for(manifests: Mapping[ObjectId, Manifest]) -> dict[ObjectId, frozenset[ObjectId]]:
-    """What each object must wait for, of the same set: its `depends-on`, its namespace, and the CRD of its kind.
+    """What each object must wait for, of the same set: its `depends-on`, its namespace, the CRD of its kind, and the
+    role that it binds: a server does not let anybody but an administrator bind what is not there.
 
     Objects that wait for nothing are left out. Raises `ManifestInvalid`, with file and line, for a dependency that is
     not in the set and for a cycle, which is named in full.
@@ -69,6 +71,8 @@ def waits_for(manifests: Mapping[ObjectId, Manifest]) -> dict[ObjectId, frozense
                 needs.append(namespace)
         if crds and (crd := crds.get((object_id.group, object_id.kind))):
             needs.append(crd)
+        if object_id.group == RBAC and (role := bound_role(object_id, manifest)) and role in manifests:
+            needs.append(role)
         if needs:
             waits[object_id] = frozenset(needs)
     if cycle := _cycle(waits):
@@ -91,6 +95,17 @@ def stages(
         needs = waits.get(object_id, frozenset())
         result[object_id] = max([result[object_id], *(result[need] for need in needs)])
     return result
+
+
+def bound_role(binding: ObjectId, manifest: Manifest) -> ObjectId | None:
+    """What a RoleBinding or ClusterRoleBinding refers to. None for anything else, and for odd shapes."""
+    if not binding.kind.endswith("Binding"):
+        return None
+    reference = orjson.loads(manifest.body).get("roleRef")
+    kind, name = (reference.get("kind"), reference.get("name")) if isinstance(reference, dict) else (None, None)
+    if kind not in {"Role", "ClusterRole"} or not isinstance(name, str):
+        return None
+    return ObjectId(group=RBAC, kind=kind, namespace=binding.namespace if kind == "Role" else "", name=name)
 
 
 def _known(dependency: ObjectId, manifest: Manifest, manifests: Mapping[ObjectId, Manifest]) -> ObjectId:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from gitsyncd.engine.cluster_view import ClusterView
     from gitsyncd.engine.ports import Json, Mirror, Renderer
     from gitsyncd.engine.watch_loop import Watches
+    from gitsyncd.model.answers import Listing
     from gitsyncd.model.manifest import Document
     from gitsyncd.model.observed import Observed
     from gitsyncd.model.source import Revision, Snapshot
@@ -254,18 +255,26 @@ class Gatherer:
 
     async def _live_autoscalers(self, documents: Iterable[Document]) -> dict[ObjectId, str]:
         """Workloads scaled by autoscalers on the cluster. Asked only where Git names replicas of something scalable."""
-        scalable = any((group_of(d.api_version), d.kind) in SCALABLE and b'"replicas"' in d.body for d in documents)
+        scalable = [d for d in documents if (group_of(d.api_version), d.kind) in SCALABLE and b'"replicas"' in d.body]
         resource = next((r for t, r in self._view.resources.items() if (t.group, t.kind) == HPA and r.preferred), None)
         if not scalable or resource is None:
             return {}
         try:
-            listing = await self._view.api.list(resource)
+            listings = [await self._view.api.list(resource)]
         except ClusterDenied:
-            return {}
+            listings = await self._allowed_lists(resource, {d.namespace or self._target.namespace for d in scalable})
         found: dict[ObjectId, str] = {}
-        for item in listing.items:
+        for item in (item for listing in listings for item in listing.items):
             found.update(scaled_by(item, str(item["metadata"].get("namespace", ""))))
         return found
+
+    async def _allowed_lists(self, resource: ResourceType, namespaces: Iterable[str]) -> list[Listing]:
+        """Lists of a kind that may not be listed over the whole cluster, where it may be."""
+        listings = []
+        for namespace in sorted(namespaces):
+            with suppress(ClusterDenied):
+                listings.append(await self._view.api.list(resource, namespace=namespace))
+        return listings
 
     def _contested(self, wanted: Desired) -> bool:
         return any(

@@ -15,6 +15,7 @@ from gitsyncd.model.answers import ApplyOptions, ClusterIdentity, Discovery, Lis
 from gitsyncd.model.ids import ObjectId, ResourceType
 from gitsyncd.model.inventory import Inventory
 from gitsyncd.model.manifest import Document
+from gitsyncd.model.rights import Held, Right
 from gitsyncd.model.source import Revision, Snapshot
 
 Json = Mapping[str, Any]
@@ -177,5 +178,14 @@ class ClusterApi(Protocol):
 
         Created when missing; without `create`, a key for this once takes its place.
         """
+
+    async def user(self) -> str:
+        """As whom the credential is known."""
+
+    async def held(self, namespace: str) -> Held:
+        """What the credential may do in a namespace, which need not exist."""
+
+    async def may(self, right: Right) -> bool:
+        """Whether the credential may do this, as all authorizers together say. Nothing is done."""
 
     async def close(self) -> None: ...

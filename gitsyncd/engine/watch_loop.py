@@ -90,7 +90,8 @@ class Watches:
                 try:
                     await self._start(feed)
                 except ClusterDenied as error:
-                    return {kind: self._denied.pop(kind, error)}
+                    del self._denied[kind]
+                    return {kind: error}  # the lesser right is the one to ask for
         return {}
 
     def _settled(self, feed: Feed) -> bool:

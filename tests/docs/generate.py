@@ -56,6 +56,11 @@ EXIT_CODES: dict[str, tuple[tuple[str, str], ...]] = {
         ("1", "some is left, the target is neither suspended nor gone from the file, or no daemon answers"),
         ("2", "the agent file is refused"),
     ),
+    "rbac": (
+        ("0", "the credential has what the targets need; it may have more, which is told"),
+        ("1", "something is missing, or could not be told; what could is printed"),
+        ("2", "the agent file is refused"),
+    ),
 }
 ADVICE = {
     "ConfigError": "Every mistake of the file is on a line of its own, with what to write instead. "

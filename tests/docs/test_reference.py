@@ -173,3 +173,12 @@ def test_the_keys_of_a_plan_are_on_the_page() -> None:
 
     assert set(target) == keys_returned_by("show") | {"held"}
     assert set(target["changes"][0]) == {"object", "operation", "reason", "path", "fields"}
+
+
+def test_the_keys_of_rbac_are_on_the_page() -> None:
+    table = page("reference/json.md").partition("| Key of a cluster |")[2].partition("\n\n")[0]
+    documented_keys = set(re.findall(r"^\| `(\w+)` \|", table, flags=re.MULTILINE))
+
+    given_by_others = {"targets", "recorded", "everything", "excess", "excess_complete"}
+    assert documented_keys == keys_returned_by("report") | given_by_others
+    assert given_by_others - {"targets", "recorded"} == keys_returned_by("_excess") - {"needed"}

@@ -17,6 +17,7 @@ from gitsyncd.model.answers import ApplyOptions, ClusterIdentity, Discovery, Lis
 from gitsyncd.model.errors import Changed, ClusterUnreachable, Conflict, Expired, KindUnknown, NotFound
 from gitsyncd.model.ids import ObjectId, ObjectType, ResourceType
 from gitsyncd.model.inventory import Inventory
+from gitsyncd.model.rights import Held, Right
 from gitsyncd.model.target import Agent
 from tests.engine.fields import FieldManagers, Json
 
@@ -450,6 +451,15 @@ class MemoryApi:
     async def digest_key(self, *, create: bool) -> bytes:
         await self._arrive("key")
         return b"k" * 32
+
+    async def user(self) -> str:
+        return "anybody"
+
+    async def held(self, namespace: str) -> Held:
+        return Held(rights=frozenset(), complete=False)
+
+    async def may(self, right: Right) -> bool:
+        return True
 
     async def close(self) -> None: ...
 

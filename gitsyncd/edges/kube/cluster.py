@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any
 
-from gitsyncd.edges.kube import discover, objects, watch
+from gitsyncd.edges.kube import discover, objects, reviews, watch
 from gitsyncd.edges.kube.client import Call, Client, all_of
 from gitsyncd.edges.kube.connect import AccessSource
 from gitsyncd.edges.kube.ledger import Ledger
@@ -14,6 +14,7 @@ from gitsyncd.model.answers import ApplyOptions, ClusterIdentity, Discovery, Lis
 from gitsyncd.model.errors import ClusterUnreachable
 from gitsyncd.model.ids import ObjectId, ResourceType
 from gitsyncd.model.inventory import Inventory
+from gitsyncd.model.rights import Held, Right
 from gitsyncd.model.target import Agent, Cluster
 
 Json = Mapping[str, Any]
@@ -122,6 +123,15 @@ class KubeCluster:
 
     async def digest_key(self, *, create: bool) -> bytes:
         return await self._ledger.digest_key(create=create)
+
+    async def user(self) -> str:
+        return await reviews.user(self._client)
+
+    async def held(self, namespace: str) -> Held:
+        return await reviews.held(self._client, namespace)
+
+    async def may(self, right: Right) -> bool:
+        return await reviews.may(self._client, right)
 
     async def close(self) -> None:
         await self._client.close()

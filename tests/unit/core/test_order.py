@@ -152,3 +152,27 @@ def test_a_chain_of_thousands_is_ordered() -> None:
     staged = stages(manifests, waits_for(manifests))
 
     assert set(staged.values()) == {(7, 3)}
+
+
+@pytest.mark.parametrize(
+    ("binding", "reference", "role"),
+    [
+        ("RoleBinding.{}/web/b", {"kind": "Role", "name": "reader"}, "Role.{}/web/reader"),
+        ("RoleBinding.{}/web/b", {"kind": "ClusterRole", "name": "reader"}, "ClusterRole.{}/reader"),
+        ("ClusterRoleBinding.{}/b", {"kind": "ClusterRole", "name": "reader"}, "ClusterRole.{}/reader"),
+        ("RoleBinding.{}/web/b", {"kind": "Role", "name": "another"}, None),
+        ("RoleBinding.{}/web/b", {"kind": "Group", "name": "reader"}, None),
+        ("RoleBinding.{}/web/b", "reader", None),
+        ("RoleBinding.example.com/web/b", {"kind": "Role", "name": "reader"}, None),
+    ],
+)
+def test_a_binding_waits_for_the_role_that_it_binds(binding: str, reference: object, role: str | None) -> None:
+    group = "rbac.authorization.k8s.io"
+    one = manifest(binding.format(group))
+    body = orjson.dumps({"roleRef": reference})
+    bound = Manifest(id=one.id, api_version=f"{group}/v1", body=body, digest="", origin=one.origin)
+    roles = [manifest(f"Role.{group}/web/reader"), manifest(f"ClusterRole.{group}/reader")]
+
+    waits = waits_for(by_id(bound, *roles))
+
+    assert waits == ({bound.id: frozenset({object_id(role.format(group))})} if role else {})
