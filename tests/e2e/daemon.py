@@ -113,10 +113,15 @@ class Agent:
         return {"GITSYNCD_CONFIG": str(self.file), **self.environment}
 
 
-def run(*arguments: str, env: Mapping[str, str] | None = None, within_s: float = 60) -> Ran:
+def run(
+    *arguments: str,
+    env: Mapping[str, str] | None = None,
+    within_s: float = 60,
+    command: tuple[str, ...] = COMMAND,
+) -> Ran:
     """`gitsyncd ARGUMENTS`."""
     done = subprocess.run(
-        [*COMMAND, *arguments],
+        [*command, *arguments],
         capture_output=True,
         text=True,
         env=_environment(env or {}),

@@ -1,0 +1,179 @@
+"""`config/kubernetes` on a real cluster: it is accepted, its pods run, and its service account is enough.
+
+Pods are simulated. The daemon runs as a process beside the cluster, with the token of the very service account and the
+two variables that a pod would have.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from gitsyncd.edges.config import schema
+from tests.e2e.daemon import ROOT, Agent, Daemon, Json, Ran, run, until
+from tests.e2e.fleet import find
+from tests.gitserver.repository import Repo
+from tests.sandbox import ApiError, Cluster
+from tests.sandbox.fixtures import MakeCluster
+
+pytestmark = pytest.mark.real
+
+FOLDER = ROOT / "config" / "kubernetes"
+BASE = FOLDER / "base"
+EXAMPLE = FOLDER / "example"
+ROBOT = "system:serviceaccount:gitsyncd:gitsyncd"
+IN_CLUSTER = """\
+import pathlib, sys
+from gitsyncd.cli import main
+from gitsyncd.edges.kube.connect import AccessSource
+AccessSource.__init__.__kwdefaults__["service_account"] = pathlib.Path(sys.argv.pop(1))
+sys.exit(main())
+"""
+"""gitsyncd, with the folder in which a pod finds its token somewhere else."""
+
+
+@pytest.fixture(scope="module")
+def installed(make_shared_cluster: MakeCluster) -> Cluster:
+    """A cluster on which the configuration was applied as it is."""
+    cluster = make_shared_cluster(nodes=1, audit=True)
+    cluster.kubectl("apply", "-k", str(FOLDER))
+    return cluster
+
+
+def agent_file() -> Json:
+    """Without what is reserved for later in this version."""
+    document: Json = yaml.safe_load((BASE / "gitsyncd.yaml").read_text())
+    document["agent"] = {key: value for key, value in document["agent"].items() if key not in schema.Agent.later}
+    return document
+
+
+class Pod:
+    """What the container of the pod has, as far as a process can have it."""
+
+    def __init__(self, folder: Path, cluster: Cluster, repo: Repo, *, token: str) -> None:
+        self.agent = Agent(folder / "etc")
+        self.agent.document = agent_file()
+        self.agent.document["agent"] |= {"state_dir": str(folder / "state"), "socket": str(folder / "agent.sock")}
+        [source] = self.agent.document["sources"]
+        source.update(url=repo.url, interval="1s")
+        del source["auth"]  # a local repository
+        self.account = folder / "account"
+        self.account.mkdir()
+        (self.account / "token").write_text(token)
+        (self.account / "ca.crt").write_bytes(cluster.ca_file.read_bytes())
+        self.variables = {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": str(cluster.port)}
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        return (sys.executable, "-c", IN_CLUSTER, str(self.account))
+
+    def run(self, *arguments: str) -> Ran:
+        file = self.agent.write()
+        return run(*arguments, "--config", str(file), env=self.variables, command=self.command)
+
+    def start(self) -> Daemon:
+        file = self.agent.write()
+        return Daemon((*self.command, "run", "--config", str(file)), self.agent.folder / "err", self.variables)
+
+
+@pytest.fixture
+def pod(installed: Cluster, tmp_path: Path, repo: Repo) -> Pod:
+    token = installed.service_account_token("gitsyncd", "gitsyncd")
+    return Pod(tmp_path, installed, repo, token=token)
+
+
+def commit_example(repo: Repo) -> None:
+    files = [file for file in EXAMPLE.rglob("*") if file.is_file()]
+    repo.commit({str(file.relative_to(EXAMPLE)): file.read_bytes() for file in files})
+
+
+def test_the_pod_runs_in_a_namespace_that_admits_nothing_privileged(installed: Cluster) -> None:
+    privileged = {
+        "metadata": {"name": "privileged"},
+        "spec": {"containers": [{"name": "c", "image": "c", "securityContext": {"privileged": True}}]},
+    }
+    with pytest.raises(ApiError, match='violates PodSecurity "restricted:latest": privileged'):
+        installed.request("POST", "/api/v1/namespaces/gitsyncd/pods", privileged)
+
+    deployment = "/apis/apps/v1/namespaces/gitsyncd/deployments/gitsyncd"
+    installed.wait_for(
+        lambda: installed.request("GET", deployment)["status"].get("availableReplicas") == 1, "the pod to be ready"
+    )
+
+
+def test_the_sidecar_is_admitted_too_and_only_the_agent_has_the_token(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster(nodes=1)
+
+    cluster.kubectl("apply", "-k", str(FOLDER / "sidecar"))
+
+    pods = "/api/v1/namespaces/gitsyncd/pods"
+    cluster.wait_for(
+        lambda: any(pod["status"]["phase"] == "Running" for pod in cluster.request("GET", pods)["items"]), "a pod"
+    )
+    [pod] = cluster.request("GET", pods)["items"]
+    mounts = {c["name"]: {m["name"] for m in c["volumeMounts"]} for c in pod["spec"]["containers"]}
+    assert mounts == {"gitsyncd": {"config", "token", "state", "socket", "tmp"}, "console": {"socket"}}
+
+
+def test_with_the_service_account_of_the_configuration_the_daemon_does_its_work(
+    pod: Pod, installed: Cluster, repo: Repo
+) -> None:
+    commit_example(repo)
+
+    with pod.start() as daemon:
+        daemon.wait_for("target in sync", target="web@here")
+        since = daemon.now
+        installed.kubectl("delete", "configmap", "settings", "-n", "web")
+        daemon.wait_for("drift reverted", since=since, object="ConfigMap/web/settings")
+        text = (EXAMPLE / "apps/web/web.yaml").read_text()
+        repo.commit({"apps/web/web.yaml": text.partition("---\n")[2].replace("replicas: 2", "replicas: 3")})
+        daemon.wait_for("object pruned", since=since, object="ConfigMap/web/settings")
+
+    failures = [*daemon.said("object failed"), *daemon.said("target failed"), *daemon.said("cluster unreachable")]
+    assert failures == []
+    live = find(installed, "/apis/apps/v1/namespaces/web/deployments/front")
+    assert live is not None and live["spec"]["replicas"] == 3
+    refused = {
+        (event.verb, event.namespace)
+        for event in installed.audit(user=ROBOT, user_agent="gitsyncd/")
+        if event.code == 403
+    }
+    assert refused <= {("list", "")}  # it asks for the whole cluster first
+
+
+def test_the_roles_of_the_configuration_are_those_that_are_printed(pod: Pod) -> None:
+    until(lambda: pod.run("rbac", "--dir", str(EXAMPLE)).code == 0, "the rights to be in force")
+
+    printed = pod.run("rbac", "--dir", str(EXAMPLE), "--service-account", "gitsyncd/gitsyncd")
+
+    assert printed.stdout == (BASE / "rbac.yaml").read_text()
+    assert printed.stderr == f"cluster here, as {ROBOT}\n  the credential has what is needed\n"
+
+
+def test_the_agent_file_of_the_configuration_is_accepted(tmp_path: Path) -> None:
+    agent = Agent(tmp_path / "etc")
+    agent.document = agent_file()
+    (agent.folder / "git-password").write_text("secret")
+
+    assert agent.run("check").code == 0
+
+
+def test_what_is_built_holds_to_the_restricted_standard_and_more(installed: Cluster) -> None:
+    built = list(yaml.safe_load_all(installed.kubectl("kustomize", str(FOLDER / "sidecar"))))
+    [spec] = [item["spec"]["template"]["spec"] for item in built if item["kind"] == "Deployment"]
+
+    assert spec["automountServiceAccountToken"] is False
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    for container in spec["containers"]:
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        assert "memory" in container["resources"]["limits"]
+    [name] = [item["metadata"]["name"] for item in built if item["kind"] == "ConfigMap"]
+    assert spec["volumes"][0]["projected"]["sources"][0]["configMap"]["name"] == name
+    assert not any("*" in rule.get("verbs", []) for item in built for rule in item.get("rules", ()))
