@@ -36,6 +36,7 @@ CONTROLLERS = (
 )
 """What lets go of objects that are deleted."""
 RBAC = "rbac.authorization.k8s.io"
+ALL = ["get", "list", "watch", "create", "patch", "delete"]
 UNGRANTABLE = "name: zero-sum"
 """The one object of the corpus that needs a wildcard: a ClusterRole that gathers others."""
 
@@ -418,3 +419,51 @@ def test_an_autoscaler_that_is_not_in_git_is_noticed_with_rights_in_one_namespac
 
     [change] = [row for row in ran.json["targets"][0]["changes"] if row["object"].startswith("Deployment")]
     assert change["note"] == f".spec.replicas is left to HorizontalPodAutoscaler/{namespace}/front"
+
+
+def test_what_is_printed_for_one_target_is_a_part_of_what_is_printed_for_all(
+    team: Agent, bare_cluster: Cluster, repo: Repo, namespace: str
+) -> None:
+    team.cluster("here", bare_cluster.kubeconfig)
+    team.target("db", path="db", namespace=namespace)
+    repo.commit({"db/secret.yaml": "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\n"})
+
+    both = team.run("rbac", "--output", "json").json["clusters"][0]
+    one = team.run("rbac", "db@here", "--output", "json").json["clusters"][0]
+
+    assert (both["targets"], one["targets"]) == (["db", "web"], ["db"])
+    assert [item for item in one["objects"] if item not in both["objects"]] == []
+    assert {item["metadata"]["name"] for item in one["objects"]} == {"gitsyncd.edge", "gitsyncd.edge.db"}
+    assert {item["metadata"]["name"] for item in both["objects"]} >= {"gitsyncd.edge.web"}
+
+
+def test_another_branch_and_what_is_recorded_are_looked_at(
+    team: Agent, bare_cluster: Cluster, repo: Repo, namespace: str
+) -> None:
+    team.document["agent"]["name"] = team.name = f"left-{namespace}"
+    team.cluster("here", bare_cluster.kubeconfig)
+    assert team.run("run", "--once").code == 0
+    service = "apiVersion: v1\nkind: Service\nmetadata: {name: s}\nspec: {ports: [{port: 80}]}\n"
+    repo.commit({"web/s.yaml": service, "web/settings.yaml": None}, branch="next", parent=repo.head("main"))
+
+    ran = team.run("rbac", "--ref", "next", "--output", "json")
+
+    rules = [rule for item in ran.json["clusters"][0]["objects"] for rule in item["rules"]]
+    assert {"apiGroups": [""], "resources": ["services"], "verbs": ALL} in rules
+    assert {"apiGroups": [""], "resources": ["configmaps"], "verbs": [*ALL[:3], "delete"]} in rules
+
+
+def test_clusters_are_told_apart_and_one_that_does_not_answer_spoils_nothing(
+    team: Agent, bare_cluster: Cluster, tmp_path: Path
+) -> None:
+    team.cluster("here", bare_cluster.kubeconfig)
+    text = bare_cluster.kubeconfig.read_text().replace(str(bare_cluster.port), "1")
+    (tmp_path / "gone.kubeconfig").write_text(text)
+    team.cluster("gone", tmp_path / "gone.kubeconfig")
+
+    ran = team.run("rbac")
+
+    assert ran.code == 1
+    assert ran.stdout.startswith("# cluster here: what web needs (namespaced)\n---\n")
+    assert "\ngitsyncd: cluster gone" in ran.stderr or "\ngitsyncd: gone: " in ran.stderr, ran.stderr
+    assert "\nfix: " in ran.stderr
