@@ -245,23 +245,15 @@ def delete(options: argparse.Namespace) -> int:
 def rbac(options: argparse.Namespace) -> int:
     import asyncio
 
-    from gitsyncd.dryrun import rights
+    from gitsyncd.dryrun import RightsQuestion, rights
     from gitsyncd.model.rights import Scope
     from gitsyncd.rbactext import lacks, rbac_remarks, rbac_yaml
 
     _keep_memory_private()
-    subject = _subject(options)
-    configuration = _load(options)
-    answer = asyncio.run(
-        rights(
-            configuration,
-            options.targets,
-            ref=options.ref,
-            directory=options.dir,
-            scope=Scope(options.scope),
-            subject=subject,
-        )
+    question = RightsQuestion(
+        scope=Scope(options.scope), ref=options.ref, directory=options.dir, subject=_subject(options)
     )
+    answer = asyncio.run(rights(_load(options), options.targets, question))
     errors = answer.pop("errors")
     _print(options, answer, lambda: rbac_yaml(answer))
     if options.output == "text" and answer["clusters"]:

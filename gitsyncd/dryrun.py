@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -142,15 +143,18 @@ _NO_KEY = b"-"
 """In place of the key for digests of Secrets, which a credential without rights could not read: no digest is shown."""
 
 
-async def rights(
-    configuration: Configuration,
-    names: Sequence[str],
-    *,
-    ref: str | None,
-    directory: Path | None,
-    scope: Scope,
-    subject: Subject | None,
-) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RightsQuestion:
+    """What is asked of `rbac` beside the names of targets."""
+
+    scope: Scope
+    ref: str | None = None
+    directory: Path | None = None
+    subject: Subject | None = None
+    """Whom the printed roles are to be bound to; nobody when None."""
+
+
+async def rights(configuration: Configuration, names: Sequence[str], question: RightsQuestion) -> dict[str, Any]:
     """What targets need on their clusters, and what the credentials have: the JSON of `rbac`, and under `errors` what
     could not be told.
 
@@ -163,17 +167,17 @@ async def rights(
     try:
         chosen = choose(parts.targets, names) if names else parts.targets
         await asyncio.gather(*(source.look() for source in parts.sources))
+        clusters: list[dict[str, Any]] = []
         errors: list[GitsyncdError] = []
-        clusters = []
         for name, view in parts.views.items():
             loops = [loop for loop in chosen if loop.view is view]
             try:
                 if loops:
-                    clusters.append(await _rights_on(parts, view, loops, ref, directory, scope, subject, errors))
+                    clusters.append(await _rights_on(parts, view, loops, question, errors))
             except GitsyncdError as error:
                 error.subject = error.subject or f"cluster {name}"
                 errors.append(error)
-        return {"scope": scope, "clusters": clusters, "errors": errors}
+        return {"scope": question.scope, "clusters": clusters, "errors": errors}
     finally:
         await parts.close()
 
@@ -182,12 +186,10 @@ async def _rights_on(
     parts: Parts,
     view: ClusterView,
     chosen: Sequence[TargetLoop],
-    ref: str | None,
-    directory: Path | None,
-    scope: Scope,
-    subject: Subject | None,
+    question: RightsQuestion,
     errors: list[GitsyncdError],
 ) -> dict[str, Any]:
+    """The answer for one cluster. All of its targets are rendered: only together they say what is too much."""
     view.read_only, view.key = True, _NO_KEY
     await view.rediscover()
     recorded = True
@@ -195,30 +197,30 @@ async def _rights_on(
         view.inventories = dict(await view.api.load_inventories())
     except ClusterDenied:
         recorded = False
-    wants, failed = [], False
+    wants, whole = [], True
     for loop in parts.targets:
         if loop.view is view:
             picked = loop in chosen
             try:
-                wants.append(await _wants(parts, loop, ref if picked else None, directory if picked else None))
+                wants.append(await _wants(parts, loop, question if picked else RightsQuestion(scope=question.scope)))
             except GitsyncdError as error:
-                failed = True
+                whole = False
                 if picked:
                     error.subject = error.subject or loop.target.id
                     errors.append(error)
     names = {loop.target.name for loop in chosen}
-    answer = await Rights(view, wants, scope=scope).report(names, whole=not failed, subject=subject)
+    answer = await Rights(view, wants, scope=question.scope).report(names, whole=whole, subject=question.subject)
     return answer | {"targets": sorted({want.target.name for want in wants} & names), "recorded": recorded}
 
 
-async def _wants(parts: Parts, loop: TargetLoop, ref: str | None, directory: Path | None) -> Wants:
+async def _wants(parts: Parts, loop: TargetLoop, question: RightsQuestion) -> Wants:
     gatherer, track = parts.gatherers[loop.target.id], loop.track
     gatherer.autoscalers_stale = False  # what an autoscaler has taken from a manifest makes no difference here
-    if ref is not None:
-        await _at_ref(track, ref)
+    if question.ref is not None:
+        await _at_ref(track, question.ref)
     failed: dict[str, GitsyncdError] = {}
-    if directory is not None:
-        await _pin(parts, loop, directory, failed)
+    if question.directory is not None:
+        await _pin(parts, loop, question.directory, failed)
     if failed:
         raise failed[loop.target.id]
     if track.admitted is None:

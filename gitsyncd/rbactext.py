@@ -35,7 +35,8 @@ def rbac_yaml(answer: Json) -> str:
 def _head(clusters: Sequence[Json], scope: str) -> str:
     names = [clean(cluster["cluster"]) for cluster in clusters]
     targets = sorted({clean(target) for cluster in clusters for target in cluster["targets"]})
-    return f"cluster{'s' * (len(names) > 1)} {', '.join(names)}: what {', '.join(targets)} needs ({scope})"
+    who = ", ".join(targets) or "the agent itself"
+    return f"cluster{'s' * (len(names) > 1)} {', '.join(names)}: what {who} needs ({scope})"
 
 
 def _document(item: Json) -> str:

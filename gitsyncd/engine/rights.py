@@ -15,6 +15,7 @@ from gitsyncd.core.rbac import Needs, Untold, excess, held_rights, is_wild, need
 from gitsyncd.core.roles import binding, role_name, roles, rules
 from gitsyncd.model.errors import ClusterDenied, KindUnknown
 from gitsyncd.model.ids import ObjectId
+from gitsyncd.model.rights import Right
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from gitsyncd.core.rbac import Excess, Wants
     from gitsyncd.engine.cluster_view import ClusterView
     from gitsyncd.engine.ports import Json
-    from gitsyncd.model.rights import Right, Scope, Subject
+    from gitsyncd.model.rights import Scope, Subject
 
 NOWHERE = "-"
 """No namespace can have this name: what a credential may do there it may do everywhere."""
@@ -79,10 +80,11 @@ class Rights:
         """Namespaces of printed roles that are not there yet; one that may not be looked at is believed to be."""
 
         async def is_absent(name: str) -> bool:
+            look = Right(verb="get", resource="namespaces", namespace=name, name=name)
+            if not await self._view.api.may(look):
+                return False
             namespace = ObjectId(group=NAMESPACE[0], kind=NAMESPACE[1], namespace="", name=name)
-            with suppress(ClusterDenied):
-                return await self._view.api.read(self._view.resource(namespace, "v1"), namespace) is None
-            return False
+            return await self._view.api.read(self._view.resource(namespace, "v1"), namespace) is None
 
         names = sorted({name for name in namespaces if name})
         answers = await asyncio.gather(*(is_absent(name) for name in names))

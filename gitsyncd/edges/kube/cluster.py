@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any
 
-from gitsyncd.edges.kube import discover, objects, reviews, watch
+from gitsyncd.edges.kube import discover, objects, watch
 from gitsyncd.edges.kube.client import Call, Client, all_of
 from gitsyncd.edges.kube.connect import AccessSource
 from gitsyncd.edges.kube.ledger import Ledger
@@ -124,13 +124,21 @@ class KubeCluster:
     async def digest_key(self, *, create: bool) -> bytes:
         return await self._ledger.digest_key(create=create)
 
+    # One command asks these three, the daemon never: `reviews` stays out of its memory.
+
     async def user(self) -> str:
+        from gitsyncd.edges.kube import reviews
+
         return await reviews.user(self._client)
 
     async def held(self, namespace: str) -> Held:
+        from gitsyncd.edges.kube import reviews
+
         return await reviews.held(self._client, namespace)
 
     async def may(self, right: Right) -> bool:
+        from gitsyncd.edges.kube import reviews
+
         return await reviews.may(self._client, right)
 
     async def close(self) -> None:
