@@ -221,8 +221,11 @@ class Track:
 class SourceLoop:
     """All branches of one repository that some target follows: one conversation for them together."""
 
-    def __init__(self, mirror: Mirror, tracks: Sequence[Track], *, clock: Clock) -> None:
-        self.tracks = tracks
+    def __init__(self, mirror: Mirror, *, clock: Clock) -> None:
+        self.tracks: list[Track] = []
+        self.bell = Bell()
+        """Rung to look at once."""
+        self.mirror = mirror
         self._mirror = mirror
         self._clock = clock
         self._failures = 0
@@ -232,15 +235,15 @@ class SourceLoop:
 
     async def run(self) -> None:
         """Look, wait, look again: for ever."""
-        interval = min(track.source.interval for track in self.tracks)
         while True:
             await self.look(spare=True)
+            interval = min((track.source.interval for track in self.tracks), default=_CAP)
             delay = interval
             # A server that says no is there: mended credentials are used within one interval.
             denied = any(isinstance(track.error, SourceDenied) for track in self.tracks)
             if self._failures and not denied:
                 delay = next_delay(self._failures, base=min(_RETRY, interval), cap=_CAP, jitter=self._clock.jitter())
-            await asyncio.sleep(delay.total_seconds())
+            await self.bell.wait(delay.total_seconds())
 
     async def look(self, *, spare: bool = False) -> None:
         """Ask the remote once and tell the tracks. Never raises what an edge foresees.
@@ -259,7 +262,7 @@ class SourceLoop:
                 answers = dict.fromkeys(branches, error)
             told = [
                 await self._tell(track, answers[track.source.branch])
-                for track in self.tracks
+                for track in tuple(self.tracks)
                 if track.source.branch in answers
             ]
             alone = [branch for branch, answer in answers.items() if isinstance(answer, GitsyncdError)]

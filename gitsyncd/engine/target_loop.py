@@ -22,6 +22,7 @@ from gitsyncd.model.errors import (
     RenderError,
     RevisionNotTrusted,
     SourceError,
+    StandingBy,
     Throttled,
 )
 from gitsyncd.model.report import Health, HealthStatus, TargetState
@@ -132,6 +133,9 @@ class TargetLoop:
         if not self.view.asked:
             self._full_due = self._clock.monotonic() + self.target.interval.total_seconds()
             return  # its first answer, good or bad, rings
+        if isinstance(self.view.error, StandingBy):
+            self._stand_by(self.view.error)
+            return
         fights = self.reconciler.fighting()
         wanted = self.view.claims[self.target.name].ids
         full = (
@@ -167,6 +171,7 @@ class TargetLoop:
             return (
                 self._stopping
                 or self.suspension is not None
+                or self.view.error is not None
                 or self._clock.monotonic() > deadline
                 or (newest is not None and newest.commit != asked.commit)
             )
@@ -216,7 +221,9 @@ class TargetLoop:
     def _late(self, report: TurnReport, took_s: float) -> bool:
         """Whether the turn ended early for no other reason than its time."""
         newest = self.track.admitted
-        other = self._stopping or self.suspension is not None or (newest and newest.commit != report.revision.commit)
+        other = (
+            self._stopping or self.suspension or self.view.error or (newest and newest.commit != report.revision.commit)
+        )
         return report.superseded and took_s > self.target.timeout.total_seconds() and not other
 
     def _conclude(self, report: TurnReport, revision: Revision, took_s: float, *, moved: bool) -> None:
@@ -310,6 +317,15 @@ class TargetLoop:
         elif not self.track.looked.is_set():
             self._enter(TargetState.UNKNOWN)
 
+    def _stand_by(self, error: StandingBy) -> None:
+        """Another daemon writes to this cluster, and only it knows how the target fares."""
+        if str(self.problems.get(None)) != str(error):
+            self._journal.waiting(error.message)
+        self.problems, self.refused = {None: error}, None
+        self._full_due = self._clock.monotonic() + self.target.interval.total_seconds()
+        self._enter(TargetState.WAITING)
+        self.tried.set()
+
     async def _soon(self, ids: frozenset[ObjectId]) -> None:
         """Objects that changed under our hands are looked at again at once, but never in a hot loop."""
         self._again += 1
@@ -347,7 +363,7 @@ class TargetLoop:
             # The calendar rings at that moment; this is for one that rang a little early.
             wait = min(wait, max((self.suspension.until - self._clock.now()).total_seconds(), _AGAIN_BASE_S))
         self._full_due = self._clock.monotonic() + wait
-        if self.track.admitted is not None and self.view.uid:
+        if self.track.admitted is not None and self.view.resources:
             try:
                 await self._gatherer.desire(self.track.admitted)
             except GitsyncdError as error:
@@ -361,8 +377,9 @@ class TargetLoop:
         self.bell.ring()
 
     def stop(self) -> None:
-        """The turn in progress ends at the next object."""
+        """The turn in progress ends at the next object, and nobody waits for its first one any more."""
         self._stopping = True
+        self.tried.set()
 
     def resume(self) -> None:
         self.suspension = None

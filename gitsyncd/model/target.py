@@ -156,6 +156,8 @@ class Agent:
     log_format: LogFormat = LogFormat.AUTO
     writers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Manager name patterns by class (`person`, `delivery`, `controller`), on top of the built-in table."""
+    shares: bool = False
+    """Several daemons of this name divide the clusters among themselves."""
 
     @property
     def field_manager(self) -> str:

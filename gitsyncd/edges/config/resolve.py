@@ -100,6 +100,7 @@ def _agent(agent: schema.Agent, files: Files, mistakes: Mistakes) -> Agent:
             "delivery": tuple(agent.writers.delivery),
             "controller": tuple(agent.writers.controller),
         },
+        shares=agent.shard is not None,
     )
 
 

@@ -53,10 +53,16 @@ class Writers(Section):
     controller: list[str] = Field([], description="Controllers, whose fields are theirs.", examples=[["my-operator"]])
 
 
+class Shard(Section):
+    """Several daemons of one name divide the clusters among themselves. Left out: one writes, the others stand by."""
+
+    by: Literal["cluster"] = Field(description="What is divided: each cluster has one daemon at a time.")
+
+
 class Agent(Section):
     """The daemon itself."""
 
-    later = frozenset({"http", "webhook", "shard", "exec_plugins"})
+    later = frozenset({"http", "webhook", "exec_plugins"})
 
     name: AgentName = Field(
         description="Part of marks, records and the field manager; at most 40 characters. An agent with a new name is "
@@ -73,6 +79,7 @@ class Agent(Section):
     socket: FileName = Field("/run/gitsyncd/agent.sock", description="The local API that the commands talk to.")
     log: Log = Field(Log(), description=Log.__doc__)
     writers: Writers = Field(Writers(), description=Writers.__doc__)
+    shard: Shard | None = Field(None, description=Shard.__doc__, examples=[{"by": "cluster"}])
 
 
 class Ref(Section):
