@@ -82,19 +82,42 @@ def world(make_cluster: MakeCluster, tmp_path: Path) -> Iterator[Callable[..., W
         yield make
 
 
+def tenures(events: list[AuditEvent]) -> list[tuple[str, str]]:
+    """Since when which user was named by the lease, oldest first; the user is empty where nobody was."""
+    users: dict[str, str] = {}
+    named: list[tuple[str, str]] = []
+    for event in sorted((e for e in events if e.is_lease and e.is_write and e.code < 300), key=lambda e: e.answered):
+        steps = event.body if isinstance(event.body, list) else []
+        tested = {step["path"]: step["value"] for step in steps if step["op"] == "test"}
+        added = {step["path"]: step["value"] for step in steps if step["op"] == "add"}
+        removed = {step["path"] for step in steps if step["op"] == "remove"}
+        key = "/spec/holderIdentity"
+        if event.verb == "create":
+            holder = event.body["spec"]["holderIdentity"]
+        elif key in added or key in removed:
+            holder = added.get(key, "")
+        elif key in tested:
+            holder = tested[key]
+        else:
+            continue  # a candidate, which changes nothing about who holds it
+        if key in tested:
+            users[tested[key]] = event.user
+        elif holder:
+            users[holder] = event.user
+        named.append((event.answered, holder))
+    return [(moment, users.get(holder, "")) for moment, holder in named]
+
+
 def trespasses(events: list[AuditEvent]) -> list[tuple[str, AuditEvent]]:
     """Writes by a user who did not hold the lease when the server received them, with the user who did."""
-    ours = [event for event in events if event.user in USERS and event.code < 300]
-    claims = sorted(
-        (event.answered, event.user) for event in ours if event.is_lease and event.verb in {"create", "patch", "update"}
-    )
+    known = tenures(events)
+    assert known
     found = []
-    for event in ours:
-        if event.is_write and not event.is_lease and event.resource != "namespaces":
-            before = [user for answered, user in claims if answered <= event.received]
-            holder = before[-1] if before else "nobody"
-            if holder != event.user:
-                found.append((holder, event))
+    for event in events:
+        if event.user in USERS and event.is_write and not event.is_lease and event.code < 300:
+            holder = [user for moment, user in known if moment <= event.received][-1:] or [""]
+            if holder != [event.user] and event.resource != "namespaces":
+                found.append((holder[0], event))
     return found
 
 

@@ -113,6 +113,8 @@ class AuditEvent:
     """When the server had read the request, RFC 3339 with microseconds."""
     answered: str
     """When this record of it was made: at its end, for all but running watches."""
+    body: Any
+    """What was sent, decoded; None but for Leases."""
 
     @property
     def is_write(self) -> bool:
@@ -432,7 +434,10 @@ class Cluster:
                 "apiVersion": "audit.k8s.io/v1",
                 "kind": "Policy",
                 "omitStages": ["RequestReceived"],
-                "rules": [{"level": "Metadata"}],
+                "rules": [
+                    {"level": "Request", "resources": [{"group": "coordination.k8s.io", "resources": ["leases"]}]},
+                    {"level": "Metadata"},
+                ],
             }
             (self.directory / "audit-policy.json").write_text(json.dumps(policy))
             self.audit_log.touch(mode=0o600)
@@ -657,6 +662,7 @@ def _audit_event(record: Mapping[str, Any]) -> AuditEvent:
         code=record.get("responseStatus", {}).get("code", 0),
         received=record["requestReceivedTimestamp"],
         answered=record["stageTimestamp"],
+        body=record.get("requestObject"),
     )
 
 

@@ -8,8 +8,10 @@ and not by whoever sends it, so that none can be forgotten.
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import aiohttp
+from aiohttp.abc import AbstractStreamWriter
 from aiohttp.connector import Connection
 from yarl import URL
 
@@ -62,5 +64,16 @@ class Fence:
             async def send(self, conn: Connection) -> aiohttp.ClientResponse:
                 check(self.method, self.url)
                 return await super().send(conn)
+
+            # Nothing has left yet: head and body are written together, by a task that may begin much later.
+            async def write_bytes(self, writer: AbstractStreamWriter, conn: Connection, *more: Any) -> None:
+                try:
+                    check(self.method, self.url)
+                except LeaseLost as error:
+                    assert conn.protocol is not None
+                    conn.protocol.set_exception(error)  # for whoever waits for the answer
+                    conn.close()
+                    return
+                await super().write_bytes(writer, conn, *more)
 
         return Fenced
