@@ -10,7 +10,7 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
-from gitsyncd import __version__
+from gitsyncd import __version__, endpoints
 from gitsyncd.core.backoff import next_delay
 from gitsyncd.edges.schedule import Calendar
 from gitsyncd.edges.store import FileStore, alone_in
@@ -50,6 +50,7 @@ class Daemon:
         self._store = store or FileStore(configuration.agent.state_dir)
         self._on_disk = store is None
         self._stop = asyncio.Event()
+        self._ready = False
         self._signal = ""
 
     async def run(self, *, once: bool = False, wait: bool = False) -> int:
@@ -73,6 +74,10 @@ class Daemon:
             control.restore_suspensions()
             if not once:
                 await stack.enter_async_context(local.serve(configuration.agent.socket, _calls(control)))
+                facts = endpoints.Facts(
+                    parts=lambda: parts, status=control.status, ready=lambda: self._ready and not self._stop.is_set()
+                )
+                await stack.enter_async_context(endpoints.serve(facts, log=self._log))
             self._say_started()
             self._start(parts, group.tasks)
             stopping = group.tasks.create_task(self._stop.wait())
@@ -133,6 +138,7 @@ class Daemon:
         """
         for loop in parts.targets:
             await loop.tried.wait()
+        self._ready = True
         self._log.info("daemon ready")
         # What was read and built so far lives as long as the process: keep the collector from walking it again and
         # again.

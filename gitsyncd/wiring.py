@@ -20,6 +20,7 @@ from gitsyncd.engine.apply import Actuator
 from gitsyncd.engine.cluster_view import ClusterView
 from gitsyncd.engine.facts import Gatherer, Siblings
 from gitsyncd.engine.journal import Journal
+from gitsyncd.engine.meter import Meter
 from gitsyncd.engine.reconcile import Reconciler
 from gitsyncd.engine.source_loop import SourceLoop, Track
 from gitsyncd.engine.target_loop import TargetLoop
@@ -73,6 +74,7 @@ class Parts:
     views: dict[str, ClusterView] = field(default_factory=dict)
     targets: list[TargetLoop] = field(default_factory=list)
     gatherers: dict[str, Gatherer] = field(default_factory=dict)
+    meter: Meter = field(default_factory=Meter)
 
     async def close(self) -> None:
         for view in self.views.values():
@@ -104,7 +106,7 @@ def build(
         track = _track(parts, target.source, log=log, store=store, clock=clock)
         view, watches = parts.views[target.cluster], feeds[target.cluster]
         gatherer = Gatherer(target, view, watches, track.mirror, renderers[target.source.name])
-        journal = Journal(target.id, log=log, clock=clock)
+        journal = Journal(target.id, log=log, clock=clock, meter=parts.meter)
         siblings = Siblings(view, target.name, lambda view=view: _wanted_commits(parts, view))  # type: ignore[misc]
         actuator = Actuator(target, view, journal, clock=clock)
         reconciler = Reconciler(target, view, gatherer, siblings, actuator, journal, clock=clock)
@@ -116,7 +118,9 @@ def build(
     by_mirror: dict[int, list[Track]] = defaultdict(list)
     for track in parts.tracks.values():
         by_mirror[id(track.mirror)].append(track)
-    parts.sources = [SourceLoop(tracks[0].mirror, tracks, clock=clock) for tracks in by_mirror.values()]
+    parts.sources = [
+        SourceLoop(tracks[0].mirror, tracks, clock=clock, meter=parts.meter) for tracks in by_mirror.values()
+    ]
     return parts
 
 

@@ -100,6 +100,14 @@ class Renderer(Protocol):
 class ClusterApi(Protocol):
     """One API server. Requests share one limiter; watches have connections of their own."""
 
+    @property
+    def requests(self) -> Mapping[tuple[str, str], int]:
+        """So far, watches included, by verb and code; the code is `error` where no answer came."""
+
+    @property
+    def watching(self) -> int:
+        """Watches that are open."""
+
     async def identity(self) -> ClusterIdentity: ...
 
     async def discover(self) -> Discovery:

@@ -19,6 +19,7 @@ from gitsyncd.core.compare import Owner
 from gitsyncd.core.plan import TABLE, Fact
 from gitsyncd.model import errors
 from gitsyncd.model.errors import GitsyncdError
+from gitsyncd.model.metric import METRICS, PREFIX
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -280,6 +281,16 @@ def writer_classes() -> str:
     return "\n".join(parts)
 
 
+# --- metrics ----------------------------------------------------------------------------------------------------------
+
+
+def metrics_table() -> str:
+    rows = [
+        (f"`{PREFIX}{m.name}`", m.type, ", ".join(f"`{name}`" for name in m.labels) or "–", m.help) for m in METRICS
+    ]
+    return table(("Metric", "Type", "Labels", "Meaning"), rows)
+
+
 # --- the recording ----------------------------------------------------------------------------------------------------
 
 _SHOWN = (4, 7, 9)
@@ -325,6 +336,7 @@ PRINTED: dict[str, Callable[[], str]] = {
     "own-annotations": own_annotations,
     "foreign-annotations": foreign_annotations,
     "writers": writer_classes,
+    "metrics": metrics_table,
     "recording": recording,
 }
 
