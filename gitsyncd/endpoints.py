@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from gitsyncd.engine.ports import Log
     from gitsyncd.wiring import Parts
 
-_ADDRESS = re.compile(r"""\b([a-z+]{2,10}://)(?:[^\s"'`@/\\]*@)?([^\s"'`/\\,;)]*)/[^\s"'`\\,;)]*""")
+_ADDRESS = re.compile(r"""\b([a-z+]{2,10}://)(?:[^\s"'`@/\\]*@)?([^\s"'`/\\,;)]*)(/[^\s"'`\\,;)]*)?""")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,4 +134,4 @@ def without_addresses(document: str, parts: Parts) -> str:
         path = unquote(urlsplit(url).path) if url.startswith("file:") else ""
         if len(path) > 1:
             document = document.replace(path, f"(path of {source.name})")
-    return _ADDRESS.sub(r"\1\2/…", document)
+    return _ADDRESS.sub(lambda found: found[1] + found[2] + ("/…" if found[3] else ""), document)

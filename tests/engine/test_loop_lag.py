@@ -3,14 +3,7 @@
 import asyncio
 
 from gitsyncd.engine.loop_lag import SAMPLE_EVERY_S, STALLED_S, LoopLag
-from tests.engine.virtualtime import VirtualTimeLoop
-
-
-def stall(seconds: float) -> None:
-    """As a computation would: nothing else runs, and the time passes."""
-    loop = asyncio.get_running_loop()
-    assert isinstance(loop, VirtualTimeLoop)
-    loop._jump.passed += seconds
+from tests.engine.virtualtime import stall
 
 
 async def test_a_loop_without_work_is_on_time() -> None:
