@@ -8,7 +8,7 @@ import signal
 from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING, Any, Self
 
-from gitsyncd import __version__
+from gitsyncd import __version__, endpoints
 from gitsyncd.core.reload import changes, unchangeable
 from gitsyncd.edges.config.follow import Follower
 from gitsyncd.edges.schedule import Calendar
@@ -56,6 +56,7 @@ class Daemon:
         self._file = Follower(configuration.file)
         self._reload = asyncio.Event()
         self._stop = asyncio.Event()
+        self._ready = False
         self._signal = ""
 
     async def run(self, *, once: bool = False, wait: bool = False) -> int:
@@ -80,6 +81,10 @@ class Daemon:
             control.restore_suspensions()
             if not once:
                 await stack.enter_async_context(local.serve(configuration.agent.socket, _calls(control)))
+                facts = endpoints.Facts(
+                    fleet=fleet, status=control.status, ready=lambda: self._ready and not self._stop.is_set()
+                )
+                await stack.enter_async_context(endpoints.serve(facts, log=self._log))
             self._say_started()
             fleet.start()
             if not once:
@@ -96,7 +101,7 @@ class Daemon:
 
     def _fleet(self, group: asyncio.TaskGroup) -> Fleet:
         return Fleet(
-            self._configuration.agent,
+            self._configuration,
             log=self._log,
             store=self._store,
             edges=self._edges,
@@ -132,6 +137,7 @@ class Daemon:
         """
         while untried := [loop for loop in fleet.targets if not loop.tried.is_set()]:
             await untried[0].tried.wait()
+        self._ready = True
         self._log.info("daemon ready")
         # What was read and built so far lives as long as the process: keep the collector from walking it again and
         # again.

@@ -35,7 +35,7 @@ async def preview(
     Raises `UsageError` for a target that is not in the agent file.
     """
     store = MemoryStore(FileStore(configuration.agent.state_dir))
-    fleet = Fleet(configuration.agent, log=Silence(), store=store)
+    fleet = Fleet(configuration, log=Silence(), store=store)
     await fleet.adopt(configuration)
     for view in fleet.views.values():
         view.read_only = True

@@ -21,6 +21,7 @@ from gitsyncd.engine.cluster_loop import QUIET_WITHIN_S, ClusterLoop, turns_ende
 from gitsyncd.engine.cluster_view import ClusterView
 from gitsyncd.engine.facts import Gatherer, Siblings
 from gitsyncd.engine.journal import Journal
+from gitsyncd.engine.meter import Meter
 from gitsyncd.engine.reconcile import Reconciler
 from gitsyncd.engine.source_loop import SourceLoop, Track
 from gitsyncd.engine.supervise import Tasks
@@ -80,7 +81,7 @@ class Fleet:
 
     def __init__(
         self,
-        agent: Agent,
+        configuration: Configuration,
         *,
         log: Log,
         store: Store,
@@ -88,10 +89,12 @@ class Fleet:
         group: asyncio.TaskGroup | None = None,
         holder: Holder | None = None,
     ) -> None:
-        """With a task group, `start` runs the loops, and clusters are watched; without, every look lists afresh."""
+        """Nothing is there before `adopt`. With a task group, `start` runs the loops, and clusters are watched;
+        without, every look lists afresh.
+        """
         self.edges = edges or Edges()
         self.clock = self.edges.clock
-        self.agent = agent
+        self.configuration = configuration
         self.mirrors: dict[Repository, Mirror] = {}
         self.tracks: dict[tuple[str, str], Track] = {}
         self.sources: list[SourceLoop] = []
@@ -99,19 +102,20 @@ class Fleet:
         self.clusters: dict[str, ClusterLoop] = {}
         self.targets: list[TargetLoop] = []
         self.gatherers: dict[str, Gatherer] = {}
+        self.meter = Meter()
         self._log = log
         self._store = store
         self._tasks = Tasks(group, clock=self.clock, log=log) if group is not None else None
         holder = holder or Holder("nobody")
-        self._roster = Roster(holder=holder.name, shares=agent.shares, has_ended=holder.has_ended)
+        self._roster = Roster(holder=holder.name, shares=configuration.agent.shares, has_ended=holder.has_ended)
         self._renderers: dict[str, Renderer] = defaultdict(self.edges.renderer)
 
     # --- what there is -------------------------------------------------------------------------------------------
 
     async def adopt(self, wanted: Configuration) -> None:
         """Make what there is what is wanted. What stays as it was is not touched, and nothing is deleted anywhere."""
-        anew = self.agent != wanted.agent
-        self.agent = wanted.agent
+        anew = self.configuration.agent != wanted.agent
+        self.configuration = wanted
         clusters = {cluster.name: cluster for cluster in wanted.clusters}
         left = [name for name, view in self.views.items() if anew or clusters.get(name) != view.cluster]
         targets = set(wanted.targets)
@@ -158,10 +162,10 @@ class Fleet:
     # --- adding and removing -------------------------------------------------------------------------------------
 
     def _add_cluster(self, cluster: Cluster) -> None:
-        api = self.edges.cluster(cluster, self.agent)
-        writers = WriterTable.build(self.agent.writers)
+        api = self.edges.cluster(cluster, self.configuration.agent)
+        writers = WriterTable.build(self.configuration.agent.writers)
         view = ClusterView(
-            cluster, api, self.agent, writers=writers, clock=self.clock, log=self._log, store=self._store
+            cluster, api, self.configuration.agent, writers=writers, clock=self.clock, log=self._log, store=self._store
         )
         group = self._tasks.group if self._tasks is not None else None
         watches = Watches(view, group, clock=self.clock, log=self._log)
@@ -186,7 +190,7 @@ class Fleet:
         cluster = self.clusters[target.cluster]
         view = cluster.view
         gatherer = Gatherer(target, view, cluster.watches, track.mirror, self._renderers[target.source.name])
-        journal = Journal(target.id, log=self._log, clock=self.clock)
+        journal = Journal(target.id, log=self._log, clock=self.clock, meter=self.meter)
         siblings = Siblings(view, target.name, lambda: _wanted_commits(cluster))
         actuator = Actuator(target, view, journal, clock=self.clock)
         reconciler = Reconciler(target, view, gatherer, siblings, actuator, journal, clock=self.clock)
@@ -218,11 +222,11 @@ class Fleet:
         if key not in self.tracks:
             mirror = self.mirrors.get(source.repository)
             if mirror is None:
-                mirror = self.mirrors[source.repository] = self.edges.mirror(self.agent, source)
+                mirror = self.mirrors[source.repository] = self.edges.mirror(self.configuration.agent, source)
             track = self.tracks[key] = Track(source, mirror, clock=self.clock, log=self._log, store=self._store)
             loop = next((loop for loop in self.sources if loop.mirror is mirror), None)
             if loop is None:
-                loop = SourceLoop(mirror, clock=self.clock)
+                loop = SourceLoop(mirror, clock=self.clock, meter=self.meter)
                 self.sources.append(loop)
             loop.tracks.append(track)
             loop.bell.ring()

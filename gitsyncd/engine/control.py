@@ -95,14 +95,14 @@ class Control:
 
     def in_sync(self, names: Sequence[str] = ()) -> bool:
         """Whether all of these targets are."""
-        return all(_state(loop) is TargetState.IN_SYNC for loop in (self._chosen(names) if names else self._targets))
+        return all(state_of(loop) is TargetState.IN_SYNC for loop in (self._chosen(names) if names else self._targets))
 
     def _target_status(self, loop: TargetLoop) -> dict[str, Any]:
         health = loop.health()
         track = loop.track
         return {
             "target": loop.target.id,
-            "state": _state(loop),
+            "state": state_of(loop),
             "revision": str(loop.revision) if loop.revision else None,
             "admitted": str(track.admitted) if track.admitted else None,
             "head": f"{track.source.branch}@sha1:{track.head}" if track.head else None,
@@ -444,7 +444,7 @@ def _cluster_status(view: ClusterView) -> dict[str, Any]:
     }
 
 
-def _state(loop: TargetLoop) -> TargetState:
+def state_of(loop: TargetLoop) -> TargetState:
     """What was in sync when its cluster last answered is not known to be so while it does not."""
     unheard = loop.view.error is not None and loop.state is TargetState.IN_SYNC
     return TargetState.UNKNOWN if unheard else loop.state

@@ -126,6 +126,14 @@ class ClusterApi(Protocol):
     def lease_changes(self, lease: Lease) -> AsyncGenerator[Lease, None]:
         """Each new state since this reading, until the stream ends. Raises `ClusterError`."""
 
+    @property
+    def requests(self) -> Mapping[tuple[str, str], int]:
+        """So far, watches included, by verb and code; the code is `error` where no answer came."""
+
+    @property
+    def watching(self) -> int:
+        """Watches that are open."""
+
     async def identity(self) -> ClusterIdentity: ...
 
     async def discover(self) -> Discovery:

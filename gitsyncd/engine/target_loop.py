@@ -90,6 +90,8 @@ class TargetLoop:
         """Set after the first turn, good or bad."""
         self.finished = 0
         """Turns that are over."""
+        self.attempted = clock.monotonic()
+        """When the last step was over, good or bad; at first, when this was made."""
         self.turn_over = asyncio.Event()
         self.turning = asyncio.Lock()
         self._gatherer = gatherer
@@ -115,6 +117,7 @@ class TargetLoop:
             async with self.turning:
                 await self._step(wake)
             self.finished += 1
+            self.attempted = self._clock.monotonic()
             self.turn_over.set()
             self.turn_over = asyncio.Event()
 
@@ -148,12 +151,14 @@ class TargetLoop:
         )
         due = self._clock.monotonic() >= self._full_due
         scope = None if full and (due or wake.everything or not fights) else wake.ids | fights
+        begun = self._clock.monotonic()
         try:
             await self._turn(revision, scope)
         except GitsyncdError as error:
             self._failed(revision, error)
         except Exception as error:  # noqa: BLE001 - a bug in one target's turn must not end its loop
             self._failed(revision, bug(error))
+        self._journal.turned(self._clock.monotonic() - begun)
         self.tried.set()
 
     async def _turn(self, revision: Revision, scope: frozenset[ObjectId] | None) -> None:

@@ -355,10 +355,13 @@ class MemoryApi:
         self._loaded: dict[str, int] = {}
         self._lost: set[str] = set()
         self._until = float("-inf")
+        self.requests: Counter[tuple[str, str]] = Counter()
+        self.watching = 0
 
     async def _arrive(self, method: str, kind: str = "", name: str = "") -> None:
         call = Call(method, kind, name, asyncio.get_running_loop().time())
         (self.server.lease_calls if method.startswith("lease") else self.server.calls).append(call)
+        self.requests[method, "200"] += 1
         for fault in self.server.faults:
             if fault.concerns(call):
                 fault.times -= 1 if fault.times > 0 else 0
@@ -460,6 +463,7 @@ class MemoryApi:
         if self.server.quick_watches:
             return
         self.server.subscribe(watch, resource_version)
+        self.watching += 1
         try:
             while True:
                 event = await watch.queue.get()
@@ -469,6 +473,7 @@ class MemoryApi:
                     raise event
                 yield event
         finally:
+            self.watching -= 1
             self.server.watches.discard(watch)
 
     async def apply(self, resource: ResourceType, object_id: ObjectId, body: bytes, options: ApplyOptions) -> Json:

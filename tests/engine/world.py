@@ -134,7 +134,7 @@ class World:
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
         self.parts = Fleet(
-            self._configuration.agent,
+            self._configuration,
             log=self.log,
             store=self.store,
             edges=self._edges,

@@ -175,6 +175,11 @@ class Client:
         self._unusable: ConfigError | None = None
         self._renewing = asyncio.Lock()
 
+    @property
+    def watching(self) -> int:
+        """Streams that are open."""
+        return len(self._wire.streams) if self._wire is not None else 0
+
     async def send(self, call: Call) -> bytes:
         """The body of a 2xx answer."""
         begin = asyncio.get_running_loop().time()

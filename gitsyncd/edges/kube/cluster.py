@@ -44,6 +44,11 @@ class KubeCluster:
         """Requests so far, by verb and code; the code is `error` where no answer came."""
         return self._client.sent
 
+    @property
+    def watching(self) -> int:
+        """Watches that are open."""
+        return self._client.watching
+
     async def identity(self) -> ClusterIdentity:
         calls = (
             Call(method="GET", verb="get", path="/api/v1/namespaces/kube-system", subject="Namespace/kube-system"),
