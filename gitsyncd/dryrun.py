@@ -14,6 +14,7 @@ from gitsyncd.engine.control import choose
 from gitsyncd.engine.preview import Preview
 from gitsyncd.engine.source_loop import Track
 from gitsyncd.engine.target_loop import TargetLoop
+from gitsyncd.engine.tenure import Roster
 from gitsyncd.model.errors import GitsyncdError, UsageError
 from gitsyncd.model.source import Revision
 from gitsyncd.wiring import Fleet, Silence
@@ -75,9 +76,10 @@ async def _prepare(fleet: Fleet, chosen: Sequence[TargetLoop], ref: str | None) 
     await asyncio.gather(*(source.look() for source in fleet.sources))
     errors: dict[str, GitsyncdError] = {}
     opened: dict[str, GitsyncdError | None] = {}
+    roster = Roster(holder="")
     for name, view in fleet.views.items():
         try:
-            await view.identify()
+            roster.claim((await view.identify()).uid, name)
             await view.read()
         except GitsyncdError as error:
             opened[name] = error
