@@ -8,6 +8,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from gitsyncd.core.ledger import inherited
 from gitsyncd.edges.git.folder import read_folder
 from gitsyncd.edges.store import FileStore, MemoryStore
 from gitsyncd.engine.control import choose
@@ -16,6 +17,7 @@ from gitsyncd.engine.source_loop import Track
 from gitsyncd.engine.target_loop import TargetLoop
 from gitsyncd.engine.tenure import Roster
 from gitsyncd.model.errors import GitsyncdError, UsageError
+from gitsyncd.model.inventory import Inventory
 from gitsyncd.model.source import Revision
 from gitsyncd.wiring import Fleet, Silence
 
@@ -46,6 +48,11 @@ async def preview(
         if directory is not None:
             for loop in chosen:
                 await _pin(fleet, loop, directory, failed)
+        for loop in fleet.targets:
+            old = loop.view.heritage(loop.target)
+            if old is not None:  # as its next turn will do it for good
+                own = loop.view.inventories.get(loop.target.name, Inventory(target=loop.target.id))
+                loop.view.inventories[loop.target.name] = inherited(own, old)
         await asyncio.gather(*(_claim(fleet, loop, failed) for loop in fleet.targets))
         shown, errors = [], []
         for loop in chosen:
