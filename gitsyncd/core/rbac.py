@@ -19,7 +19,7 @@ from gitsyncd.core.desired import HPA, SCALABLE, SECRET
 from gitsyncd.core.guard import NEEDS_APPROVAL
 from gitsyncd.core.order import CRD, NAMESPACE, RBAC, bound_role
 from gitsyncd.model.ids import ObjectId, ObjectType, ResourceType
-from gitsyncd.model.inventory import Inventory
+from gitsyncd.model.inventory import Entry, Inventory
 from gitsyncd.model.manifest import Desired, Manifest
 from gitsyncd.model.rights import Held, Right, Scope
 from gitsyncd.model.target import Agent, Target
@@ -52,6 +52,13 @@ class Wants:
     target: Target
     desired: Desired
     inventory: Inventory
+    heritage: Inventory | None = None
+    """The record under the name that the target had before: it is taken over, and then deleted."""
+
+    @property
+    def recorded(self) -> Mapping[ObjectId, Entry]:
+        """What will be recorded of it, and is already."""
+        return {**(self.heritage.entries if self.heritage else {}), **self.inventory.entries}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,7 +196,7 @@ def _actions(wants: Wants) -> Iterator[tuple[ObjectId, tuple[str, ...]]]:
     desired, prune = wants.desired, wants.target.policy.prune.enabled
     for object_id, manifest in {**desired.manifests, **desired.unknown}.items():
         yield object_id, _verbs(manifest, prune=prune)
-    for object_id, entry in wants.inventory.entries.items():
+    for object_id, entry in wants.recorded.items():
         if object_id not in desired.manifests and object_id not in desired.unknown:
             yield object_id, ("get", "delete") if prune and entry.prune else ("get",)
 
@@ -227,14 +234,26 @@ def _place(namespace: str, scope: Scope, world: World) -> str:
 
 
 def _records(agent: Agent, wants: Wants, *, deletes: bool) -> set[Right]:
-    """The inventory's ConfigMaps by name. They are only deleted by `gitsyncd delete`, with everything else."""
-    objects = len(wants.desired.manifests.keys() | wants.desired.unknown.keys() | wants.inventory.entries.keys())
-    start = f"gitsyncd.{agent.name}.{wants.target.name}"
-    return {
-        Right(verb=verb, resource="configmaps", namespace=agent.cluster_namespace, name=f"{start}.{number}")
+    """The inventory's ConfigMaps by name.
+
+    They are only deleted by `gitsyncd delete`, with everything else, and under the old name of a target.
+    """
+    objects = len(wants.desired.manifests.keys() | wants.desired.unknown.keys() | wants.recorded.keys())
+    rights = {
+        Right(verb=verb, resource="configmaps", namespace=agent.cluster_namespace, name=name)
         for verb in (("update", "delete") if deletes else ("update",))
-        for number in range(1 + objects // _ENTRIES_PER_RECORD)
+        for name in _record_names(agent, wants.target.name, objects)
     }
+    if wants.heritage is not None:
+        rights |= {
+            Right(verb="delete", resource="configmaps", namespace=agent.cluster_namespace, name=name)
+            for name in _record_names(agent, wants.target.was, len(wants.heritage.entries))
+        }
+    return rights
+
+
+def _record_names(agent: Agent, target: str, objects: int) -> Iterator[str]:
+    return (f"gitsyncd.{agent.name}.{target}.{number}" for number in range(1 + objects // _ENTRIES_PER_RECORD))
 
 
 def _autoscalers(wants: Wants, world: World, scope: Scope) -> set[Right]:

@@ -1,5 +1,6 @@
 """From what Git wants to the least rights, and what of a credential's rights is too little or too much."""
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -154,6 +155,20 @@ def test_what_has_left_git_is_still_seen_and_deleted() -> None:
 
     assert printed(wants(CONFIG_MAP, recorded=recorded))["old"] == [
         rule("apps", ["deployments"], ["get", "list", "watch", "delete"])
+    ]
+
+
+def test_a_renamed_target_sees_and_deletes_what_its_old_record_names_and_that_record() -> None:
+    gone = ObjectId(group="apps", kind="Deployment", namespace="old", name="front")
+    old = Inventory(target="site@eu", entries={gone: Entry(api_version="apps/v1", state=EntryState.LIVE)})
+    want = wants(CONFIG_MAP)
+
+    rules = printed(replace(want, target=replace(want.target, was="site"), heritage=old))
+
+    assert rules["old"] == [rule("apps", ["deployments"], ["get", "list", "watch", "delete"])]
+    assert rules["gitsyncd"] == [
+        rule("", ["configmaps"], ["delete"], ["gitsyncd.edge.site.0", "gitsyncd.edge.web.0"]),
+        rule("", ["configmaps"], ["update"], ["gitsyncd.edge.web.0"]),
     ]
 
 
