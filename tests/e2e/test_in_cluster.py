@@ -6,17 +6,18 @@ two variables that a pod would have.
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
-from gitsyncd.edges.config import schema
 from tests.e2e.daemon import ROOT, Agent, Daemon, Json, Ran, run, until
 from tests.e2e.fleet import find
 from tests.gitserver.repository import Repo
-from tests.sandbox import ApiError, Cluster
+from tests.sandbox import ApiError, AuditEvent, Cluster
 from tests.sandbox.fixtures import MakeCluster
 
 pytestmark = pytest.mark.real
@@ -44,9 +45,7 @@ def installed(make_shared_cluster: MakeCluster) -> Cluster:
 
 
 def agent_file() -> Json:
-    """Without what is reserved for later in this version."""
     document: Json = yaml.safe_load((BASE / "gitsyncd.yaml").read_text())
-    document["agent"] = {key: value for key, value in document["agent"].items() if key not in schema.Agent.later}
     return document
 
 
@@ -56,7 +55,11 @@ class Pod:
     def __init__(self, folder: Path, cluster: Cluster, repo: Repo, *, token: str) -> None:
         self.agent = Agent(folder / "etc")
         self.agent.document = agent_file()
-        self.agent.document["agent"] |= {"state_dir": str(folder / "state"), "socket": str(folder / "agent.sock")}
+        self.agent.document["agent"] |= {
+            "state_dir": str(folder / "state"),
+            "socket": str(folder / "agent.sock"),
+            "http": {"listen": "0.0.0.0:0"},  # a port of its own: this is no pod with an address of its own
+        }
         [source] = self.agent.document["sources"]
         source.update(url=repo.url, interval="1s")
         del source["auth"]  # a local repository
@@ -83,6 +86,28 @@ class Pod:
 def pod(installed: Cluster, tmp_path: Path, repo: Repo) -> Pod:
     token = installed.service_account_token("gitsyncd", "gitsyncd")
     return Pod(tmp_path, installed, repo, token=token)
+
+
+def probes() -> list[Json]:
+    """What the kubelet asks the container for."""
+    spec = yaml.safe_load((BASE / "deployment.yaml").read_text())["spec"]["template"]["spec"]
+    return [spec["containers"][0][name]["httpGet"] for name in ("livenessProbe", "readinessProbe")]
+
+
+def probed(daemon: Daemon) -> list[int]:
+    """The codes of these, asked as the kubelet does: by the address of a pod."""
+    port = int(daemon.wait_for("http listening")["address"].rpartition(":")[2])
+    codes = []
+    for probe in probes():
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+            connection.request("GET", probe["path"], headers={"Host": "10.244.0.7:9480", "User-Agent": "kube-probe/1"})
+            codes.append(connection.getresponse().status)
+    return codes
+
+
+def refusals(events: list[AuditEvent]) -> set[tuple[str, str]]:
+    """Verb and namespace; without the lists of the whole cluster, which are asked for first."""
+    return {(event.verb, event.namespace) for event in events if event.code == 403} - {("list", "")}
 
 
 def commit_example(repo: Repo) -> None:
@@ -126,6 +151,7 @@ def test_with_the_service_account_of_the_configuration_the_daemon_does_its_work(
 
     with pod.start() as daemon:
         daemon.wait_for("target in sync", target="web@here")
+        until(lambda: probed(daemon) == [200, 200], "the probes")
         since = daemon.now
         installed.kubectl("delete", "configmap", "settings", "-n", "web")
         daemon.wait_for("drift reverted", since=since, object="ConfigMap/web/settings")
@@ -137,8 +163,28 @@ def test_with_the_service_account_of_the_configuration_the_daemon_does_its_work(
     assert failures == []
     live = find(installed, "/apis/apps/v1/namespaces/web/deployments/front")
     assert live is not None and live["spec"]["replicas"] == 3
-    refused = {(event.verb, event.namespace) for event in installed.audit(user=ROBOT)[earlier:] if event.code == 403}
-    assert refused <= {("list", "")}  # it asks for the whole cluster first
+    assert refusals(installed.audit(user=ROBOT)[earlier:]) == set()
+
+
+def test_a_second_replica_stands_by_ready_and_takes_over_with_the_same_service_account(
+    pod: Pod, installed: Cluster, tmp_path: Path, repo: Repo
+) -> None:
+    commit_example(repo)
+    other = Pod(tmp_path / "other", installed, repo, token=(pod.account / "token").read_text())
+    earlier = len(installed.audit(user=ROBOT))
+
+    with pod.start() as first:
+        first.wait_for("target in sync", target="web@here")
+        with other.start() as second:
+            second.wait_for("target waiting", target="web@here")
+            until(lambda: probed(second) == [200, 200], "the probes of the one that stands by")
+            since = second.now
+            assert first.stop() == 0
+            second.wait_for("target in sync", since=since, target="web@here", within_s=10)
+            installed.kubectl("delete", "configmap", "settings", "-n", "web")
+            second.wait_for("drift reverted", since=since, object="ConfigMap/web/settings")
+
+    assert refusals(installed.audit(user=ROBOT)[earlier:]) == set()
 
 
 def test_the_roles_of_the_configuration_are_those_that_are_printed(pod: Pod) -> None:
@@ -173,4 +219,7 @@ def test_what_is_built_holds_to_the_restricted_standard_and_more(installed: Clus
         assert "memory" in container["resources"]["limits"]
     [name] = [item["metadata"]["name"] for item in built if item["kind"] == "ConfigMap"]
     assert spec["volumes"][0]["projected"]["sources"][0]["configMap"]["name"] == name
+    [port] = spec["containers"][0]["ports"]
+    assert agent_file()["agent"]["http"]["listen"] == f"0.0.0.0:{port['containerPort']}"
+    assert {probe["port"] for probe in probes()} == {port["name"]}
     assert not any("*" in rule.get("verbs", []) for item in built for rule in item.get("rules", ()))
