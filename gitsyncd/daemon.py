@@ -51,6 +51,8 @@ class Daemon:
         self._on_disk = store is None
         self._stop = asyncio.Event()
         self._signal = ""
+        self.control: Control | None = None
+        """Answers what people ask; None before `run`."""
 
     async def run(self, *, once: bool = False, wait: bool = False) -> int:
         """Until a signal (exit code 0), or with `once` until every target had its turn.
@@ -69,7 +71,7 @@ class Daemon:
             edges.push_async_callback(parts.close)
             calendar = Calendar()
             edges.callback(calendar.close)
-            control = self._control(parts, calendar)
+            control = self.control = self._control(parts, calendar)
             control.restore_suspensions()
             if not once:
                 await stack.enter_async_context(local.serve(configuration.agent.socket, _calls(control)))

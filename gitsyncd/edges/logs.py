@@ -33,10 +33,11 @@ _FIRST = ("timestamp", "level", "event")
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
-def set_up(level: str, *, json: bool, stream: IO[str] | None = None) -> FilteringBoundLogger:
+def set_up(level: str, *, json: bool, stream: IO[str] | None = None, erase: bool = False) -> FilteringBoundLogger:
     """The logger of this process, writing whole lines to `stream` (standard output).
 
-    Levels are named as in the agent file.
+    Levels are named as in the agent file. With `erase` a line for people takes the place of whatever stood in its line
+    of the terminal, such as progress.
     """
     out = stream or sys.stdout
     shared: list[Any] = [
@@ -45,7 +46,8 @@ def set_up(level: str, *, json: bool, stream: IO[str] | None = None) -> Filterin
         structlog.processors.TimeStamper(fmt="%Y-%m-%dT%H:%M:%S.%fZ", utc=True),
     ]
     for_programs: list[Any] = [_ordered, structlog.processors.JSONRenderer(serializer=_dumps)]
-    last: list[Any] = for_programs if json else [_abbreviated, _tame, _console(out)]
+    for_people: list[Any] = [_abbreviated, _tame, _console(out), *([_erasing] if erase else [])]
+    last = for_programs if json else for_people
     structlog.configure(
         processors=shared + last,
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
@@ -86,6 +88,10 @@ class _Lines:
 
 def _console(out: IO[str]) -> structlog.dev.ConsoleRenderer:
     return structlog.dev.ConsoleRenderer(colors=colours(out), pad_event_to=22, sort_keys=False)
+
+
+def _erasing(_logger: Any, _method: str, line: str) -> str:
+    return f"{line}\033[K"
 
 
 def _abbreviated(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
