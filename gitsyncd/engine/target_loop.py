@@ -103,6 +103,8 @@ class TargetLoop:
         self._objects = 0
         self._before = TargetState.UNKNOWN
         """The state before the turn in progress."""
+        self._since_before = (self.since, self.revision)
+        """Since when, and with which revision."""
 
     # --- the loop ------------------------------------------------------------------------------------------------
 
@@ -322,10 +324,13 @@ class TargetLoop:
 
     def _enter(self, state: TargetState) -> None:
         if state is TargetState.SYNCING and self.state is not TargetState.SYNCING:
-            self._before = self.state
+            self._before, self._since_before = self.state, (self.since, self.revision)
         if state is not self.state:
+            since, revision = self._since_before
+            # A turn that changed nothing ended nothing: what fails at every try has failed since the first one.
+            unchanged = self.state is TargetState.SYNCING and state is self._before and revision == self.revision
             self.state = state
-            self.since = self._clock.now()
+            self.since = since if unchanged else self._clock.now()
 
     # --- what people ask for -------------------------------------------------------------------------------------
 

@@ -287,3 +287,31 @@ async def test_status_says_when_a_source_answered_last_and_what_to_do_about_one_
     assert (before["error"], before["remedy"], before["hint"]) == (None, None, None)
     assert (after["remedy"], after["hint"]) == ("wait", SourceUnreachable.default_hint)
     assert before["answered"] <= after["answered"] < after["since"]
+
+
+async def test_what_fails_at_every_try_has_failed_since_the_first() -> None:
+    world = World(["web"])
+    world.repo.commit({"web": [config_map("a")]})
+    world.cluster.fail("apply", lambda: Rejected("not like this"))
+    async with world:
+        await world.until(lambda: world.state("web") == "failed")
+        first = status(world)["targets"][0]["since"]
+        tries = len(world.events("target failed"))
+        await world.until(lambda: len(world.events("target failed")) > tries + 2)
+        assert status(world)["targets"][0]["since"] == first
+
+        world.repo.commit({"web": [config_map("a", color="red")]})
+        await world.until(lambda: status(world)["targets"][0]["since"] != first, within=600)
+
+
+async def test_in_sync_is_counted_from_the_revision_and_not_from_the_last_look() -> None:
+    world = World(["web"])
+    world.repo.commit({"web": [config_map("a")]})
+    async with world:
+        await world.in_sync()
+        first = status(world)["targets"][0]
+        await world.rest(3600)
+        later = status(world)["targets"][0]
+
+    assert later["since"] == first["since"]
+    assert later["last_turn"] > first["last_turn"]
