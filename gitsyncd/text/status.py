@@ -23,7 +23,7 @@ _HEALTHS = {
     "not-found": "yellow",
     "terminating": "yellow",
 }
-_PLACES = {"ready": "green", "unknown": "yellow"}
+_PLACES = {"ready": "green", "standby": "blue", "unknown": "yellow"}
 _CALM_HEALTH = frozenset({"current", "unknown"})
 
 FEW = 20
@@ -61,7 +61,8 @@ class _Status:
         self._answer = answer
         self._view = view
         self._paint = Paint(on=view.colours)
-        self._targets: Sequence[Item] = sorted(answer["targets"], key=_rank)
+        self._standby = {item["cluster"]: item for item in answer["clusters"] if item["state"] == "standby"}
+        self._targets: Sequence[Item] = sorted(answer["targets"], key=self._rank)
         self._sources = self._concerned("source", {target.get("source") for target in self._targets})
         self._clusters = self._concerned("cluster", {target["target"].partition("@")[2] for target in self._targets})
 
@@ -71,6 +72,7 @@ class _Status:
     def lines(self) -> Iterator[str]:
         for line in wrapped(self._summary(), self._view.width, first="", rest="  "):
             yield self._paint(line.replace(_STUCK, " "), self._worst_colour())
+        yield from self._configuration()
         for warning in self._answer.get("warnings") or ():
             yield from self._wrapped(f"warning: {flat(warning)}", "", "  ", "yellow")
         yield from self._target_lines()
@@ -82,23 +84,46 @@ class _Status:
     def _summary(self) -> str:
         count = Counter(str(target["state"]) for target in self._targets)
         total = len(self._targets)
-        parts = [f"{count['in-sync']} of {total} target{'' if total == 1 else 's'} in sync"]
+        parts = [f"{count['in-sync']} of {_count(total, 'target')} in sync"]
         parts += [f"{count[state]} {state}" for state in _STATES if count[state] and state != "in-sync"]
         unhealthy = sum(t["state"] == "in-sync" and t["health"] not in _CALM_HEALTH for t in self._targets)
         parts += [f"{unhealthy} in sync and not healthy"] if unhealthy else []
         for kind, items in (("source", self._sources), ("cluster", self._clusters)):
             off = sum(item["state"] == "unreachable" for item in items)
-            parts += [f"{off} of {len(items)} {kind}{'' if len(items) == 1 else 's'} unreachable"] if off else []
+            parts += [f"{off} of {_count(len(items), kind)} unreachable"] if off else []
+        standby = sum(item["state"] == "standby" for item in self._clusters)
+        parts += [f"standing by on {standby} of {_count(len(self._clusters), 'cluster')}"] if standby else []
+        parts += ["the agent file is refused"] if self._refusal else []
         return f"{clean(self._answer.get('agent', ''))}: {', '.join(part.replace(' ', _STUCK) for part in parts)}"
 
     def _worst_colour(self) -> str:
-        worst = self._targets[0]["state"] if self._targets else "in-sync"
-        return _STATES.get(worst, "bold") if worst != "in-sync" or all(map(_calm, self._targets)) else "yellow"
+        if self._refusal:
+            return "red"
+        if all(map(self._calm, self._targets)):
+            return "blue" if self._standby and self._targets and self._elsewhere(self._targets[-1]) else "green"
+        worst = self._targets[0]["state"]
+        return "yellow" if worst == "in-sync" else _STATES.get(worst, "bold")
+
+    @property
+    def _refusal(self) -> str:
+        """Why the agent file as it stands now is not in force; the daemon goes on with what it said before."""
+        return str((self._answer.get("configuration") or {}).get("error") or "")
+
+    def _configuration(self) -> Iterator[str]:
+        if self._refusal:
+            said = self._answer["configuration"]
+            what, *more = self._refusal.split("\n")
+            yield from self._wrapped(f"{flat(said['file'])} is not in force: {flat(what)}", "  ", "    ", "red")
+            for line in more:
+                yield from self._wrapped(flat(line), "    ", "      ", "red")
+            if said.get("hint"):
+                yield from self._wrapped(f"fix: {flat(said['hint'])}", "    ", "      ")
+            yield from self._wrapped("What it said before stays in force.", "    ", "      ")
 
     # --- targets -------------------------------------------------------------------------------------------------
 
     def _target_lines(self) -> Iterator[str]:
-        shown = self._of_interest(self._targets, _calm)
+        shown = self._of_interest(self._targets, self._calm)
         if shown:
             heads = (
                 Column("TARGET", shrinks=True), Column("STATE"), Column("FOR", 2, right=True),
@@ -110,10 +135,11 @@ class _Status:
             yield ""
             yield table.head(self._paint)
             for target, row in zip(shown, rows, strict=True):
-                colours = {1: _STATES.get(target["state"], ""), 5: _HEALTHS.get(target["health"], "red")}
+                state = "blue" if self._elsewhere(target) else _STATES.get(target["state"], "")
+                colours = {1: state, 5: _HEALTHS.get(target["health"], "red")}
                 yield table.row(row, self._paint, colours)
                 yield from self._details(target)
-        yield from self._left_out(shown, self._targets, _calm, "target", "in sync")
+        yield from self._left_out(shown, self._targets, self._calm, "target", "in sync")
 
     def _row(self, target: Item) -> list[str]:
         state, progress = str(target["state"]), target.get("progress")
@@ -140,7 +166,11 @@ class _Status:
             yield from self._wrapped(f"suspended {end}: {flat(suspended['reason'])}", "  ", "    ")
         if target["health"] not in _CALM_HEALTH and target.get("health_message"):
             yield from self._wrapped(f"{target['health']}: {flat(target['health_message'])}", "  ", "    ", "yellow")
-        yield from self._problems(target)
+        if self._elsewhere(target):
+            writer = holder(self._standby[_cluster_of(target)].get("writer") or "another daemon")
+            yield from self._wrapped(f"{writer} writes to this cluster, and this daemon stands by", "  ", "    ")
+        else:
+            yield from self._problems(target)
 
     def _problems(self, target: Item) -> Iterator[str]:
         groups: dict[tuple[str, str], list[str]] = {}
@@ -179,14 +209,16 @@ class _Status:
     # --- sources and clusters ------------------------------------------------------------------------------------
 
     def _place_lines(self, kind: str, items: Sequence[Item]) -> Iterator[str]:
-        shown = self._of_interest(sorted(items, key=_is_ready), _is_ready)
+        shown = self._of_interest(
+            sorted(items, key=lambda item: (_is_ready(item), item["state"] == "ready")), _is_ready
+        )
         now = self._view.now
         if kind == "source":
             heads = [Column("REVISION", 2, shrinks=True), Column("ANSWERED", 4, right=True)]
             rows = [[short(item["revision"]), age(item.get("answered"), now)] for item in shown]
         else:
             heads = [Column("SERVER", 2, shrinks=True), Column("WRITER", 3, shrinks=True)]
-            rows = [[clean(item.get("server_version") or ""), clean(item.get("writer") or "")] for item in shown]
+            rows = [[clean(item.get("server_version") or ""), holder(item.get("writer") or "")] for item in shown]
         if shown:
             heads = [Column(kind.upper(), shrinks=True), Column("STATE"), Column("FOR", 1, right=True), *heads]
             rows = [
@@ -209,6 +241,21 @@ class _Status:
 
     # --- the shared parts ----------------------------------------------------------------------------------------
 
+    def _rank(self, target: Item) -> tuple[int, bool]:
+        states = list(_STATES)
+        if self._elsewhere(target):
+            return len(states), True
+        return states.index(target["state"]) if target["state"] in _STATES else -1, self._calm(target)
+
+    def _elsewhere(self, target: Item) -> bool:
+        """Whether it is another daemon's for now, which is no trouble."""
+        return target["state"] == "waiting" and _cluster_of(target) in self._standby
+
+    def _calm(self, target: Item) -> bool:
+        """Whether there is nothing to say of it."""
+        well = target["state"] == "in-sync" and target["health"] in _CALM_HEALTH and not target["problems"]
+        return well or self._elsewhere(target)
+
     def _of_interest(self, items: Sequence[Item], calm: Any) -> Sequence[Item]:
         if self._view.everything or len(items) <= FEW:
             return items
@@ -216,10 +263,14 @@ class _Status:
 
     def _left_out(self, shown: Sequence[Item], items: Sequence[Item], calm: Any, kind: str, well: str) -> Iterator[str]:
         """How many are not shown, and how to see them."""
-        quiet = sum(map(calm, items)) - sum(map(calm, shown))
-        other = len(items) - len(shown) - quiet
+        visible = set(map(id, shown))
+        hidden = [item for item in items if id(item) not in visible]
+        other = sum(not calm(item) for item in hidden)
+        standby = sum(item["state"] in {"standby", "waiting"} and calm(item) for item in hidden)
+        quiet = len(hidden) - other - standby
         parts = [f"{other} more that are not {well}"] if other else []
-        parts += [f"{quiet} {kind}{'' if quiet == 1 else 's'} {well}"] if quiet else []
+        parts += [f"{_count(quiet, kind)} {well}"] if quiet else []
+        parts += [f"{_count(standby, kind)} that another daemon writes to"] if standby else []
         if parts:
             yield ""
             yield from self._wrapped(f"not shown: {', '.join(parts)}: gitsyncd status --all", "", "  ", "dim")
@@ -230,15 +281,20 @@ class _Status:
             yield " " * (len(line) - len(words)) + self._paint(words, colour)
 
 
-def _rank(target: Item) -> tuple[int, bool]:
-    states = list(_STATES)
-    return states.index(target["state"]) if target["state"] in _STATES else -1, _calm(target)
+def holder(name: str) -> str:
+    """The part of a lease holder's name that people can use: `host/pid`."""
+    parts = name.rsplit("/", 3)
+    return flat("/".join(parts[:2]) if len(parts) == 4 else name)
 
 
-def _calm(target: Item) -> bool:
-    """Whether there is nothing to say of it."""
-    return target["state"] == "in-sync" and target["health"] in _CALM_HEALTH and not target["problems"]
+def _cluster_of(target: Item) -> str:
+    return str(target["target"]).partition("@")[2]
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _is_ready(place: Item) -> bool:
-    return place["state"] == "ready" and not place.get("warnings")
+    """Whether there is nothing to say of it: one that another daemon writes to is in good hands."""
+    return place["state"] in {"ready", "standby"} and not place.get("warnings")

@@ -64,6 +64,7 @@ def cluster(name: str = "eu-1", state: str = "ready", **keys: Any) -> dict[str, 
         "error": None,
         "remedy": None,
         "hint": None,
+        "writer": "node-7/4711/88231/5c1f-4026531836",
         "server_version": "v1.37.2",
         **keys,
     }
@@ -73,6 +74,7 @@ def answer(targets: list[dict[str, Any]], **keys: Any) -> dict[str, Any]:
     return {
         "agent": "edge-eu",
         "version": "0.1.0",
+        "configuration": {"file": "/etc/gitsyncd/gitsyncd.yaml", "error": None, "hint": None},
         "targets": targets,
         "sources": [source()],
         "clusters": [cluster()],
@@ -124,8 +126,8 @@ def every_state() -> dict[str, Any]:
         ],
         sources=[source(), source("apps", "held")],
         clusters=[
-            cluster(writer="edge-eu-7f9c"),
-            cluster("us-1", "unreachable", error=OUT, remedy="wait", hint=OUT_HINT, since=ago(minutes=7), server_version=None),
+            cluster(),
+            cluster("us-1", "unreachable", error=OUT, remedy="wait", hint=OUT_HINT, since=ago(minutes=7), writer=None, server_version=None),
         ],
     )  # fmt: skip
 
@@ -139,3 +141,20 @@ def fleet(total: int = 300) -> dict[str, Any]:
     )
     targets[41] = target(names[41], "refused", problems=[REFUSED])
     return answer(targets, clusters=[cluster(name.partition("@")[2]) for name in names])
+
+
+def standing_by(total: int = 2) -> dict[str, Any]:
+    """A daemon that writes to one cluster, leaves the others to a daemon of its name, and got a bad agent file."""
+    there = [cluster(f"us-{number}", "standby", server_version=None) for number in range(1, total + 1)]
+    waits = problem(
+        "cluster us-1: node-7/4711/88231/5c1f-4026531836 writes to this cluster", "Nothing to do.", remedy="wait"
+    )
+    return answer(
+        [target(), *(target(f"web@{item['cluster']}", "waiting", revision=None, problems=[waits], health="unknown") for item in there)],
+        clusters=[cluster(writer="node-3/212/1200/77aa-4026531836"), *there],
+        configuration={
+            "file": "/etc/gitsyncd/gitsyncd.yaml",
+            "error": "2 mistakes:\n/etc/gitsyncd/gitsyncd.yaml:12: targets.0.path: is missing\n/etc/gitsyncd/gitsyncd.yaml:15: sources.0.ref: unknown key",
+            "hint": "See the reference of the agent file, or `gitsyncd schema`.",
+        },
+    )  # fmt: skip

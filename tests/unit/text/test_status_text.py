@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gitsyncd.text.layout import columns
-from gitsyncd.text.status import View, status_text
+from gitsyncd.text.status import View, holder, status_text
 from tests.unit.text import answers
 from tests.unit.text.answers import NOW, answer, cluster, problem, source, target
 
@@ -25,6 +25,7 @@ SCENES = {
     "every-state-piped": (answers.every_state, None),
     "one-80": (lambda: answer([target()]), 80),
     "fleet-80": (answers.fleet, 80),
+    "standing-by-80": (answers.standing_by, 80),
 }
 
 
@@ -117,6 +118,23 @@ def test_what_is_in_sync_and_not_healthy_is_never_hidden() -> None:
 
     assert "failed: Deployment/web/front: past its deadline" in text
     assert "1 in sync and not healthy" in text
+
+
+def test_a_daemon_that_stands_by_is_calm_about_it() -> None:
+    said = answers.standing_by(300)
+    said["configuration"] = None
+
+    painted = shown(said, 80, colours=True)
+
+    assert "not shown: 1 target in sync, 300 targets that another daemon writes to" in shown(said)
+    assert "not shown: 1 cluster ready, 300 clusters that another daemon writes to" in shown(said)
+    assert "Nothing to do." not in shown(said, everything=True)
+    assert not re.search(r"\033\[3[13]m", painted), "neither red nor yellow"
+
+
+def test_of_a_lease_holder_host_and_pid_are_shown() -> None:
+    assert holder("node-7/4711/88231/5c1f-4026531836") == "node-7/4711"
+    assert holder("somebody else") == "somebody else"
 
 
 def test_one_target_that_was_named_is_shown_with_its_own_source_and_cluster_alone() -> None:
