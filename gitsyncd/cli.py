@@ -10,15 +10,15 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 from gitsyncd import __version__
 from gitsyncd.model.errors import ConfigError, GitsyncdError, LocalError, UsageError
 from gitsyncd.model.printable import masked, safe_json
 from gitsyncd.model.units import parse_duration
+from gitsyncd.text import screen
 
 if TYPE_CHECKING:
-    from gitsyncd.daemon import Daemon
     from gitsyncd.model.target import Configuration
     from gitsyncd.text.status import View
 
@@ -91,7 +91,7 @@ def run(options: argparse.Namespace) -> int:
 
     agent = configuration.agent
     json = agent.log_format == "json" or (agent.log_format == "auto" and not logs.on_terminal(sys.stdout))
-    log = logs.set_up(agent.log_level, json=json, erase=options.once and _on_screen(sys.stdout))
+    log = logs.set_up(agent.log_level, json=json, erase=options.once and screen.can_redraw(sys.stdout))
     options.failure = DIFFERS
     from gitsyncd.edges.config.load import load
 
@@ -126,29 +126,17 @@ async def _daemon(
     gc.set_threshold(_GARBAGE)
     gc.enable()
     try:
-        if not once or not _on_screen(sys.stderr):
-            return await daemon.run(once=once, wait=wait)
-        return await _with_progress(daemon, wait=wait)
+        work = daemon.run(once=once, wait=wait)
+        if not once or not screen.can_redraw(sys.stderr):
+            return await work
+        from gitsyncd.text.progress import shown_during
+
+        return await shown_during(
+            work, lambda: daemon.control.status()["targets"] if daemon.control else None, sys.stderr
+        )
     finally:
         for access in begun:
             await access.settled()
-
-
-async def _with_progress(daemon: Daemon, *, wait: bool) -> int:
-    """One pass, with a line that says how far it is."""
-    import asyncio
-
-    from gitsyncd.text.progress import EVERY_S, Line, progress_text
-
-    line = Line(sys.stderr)
-    work = asyncio.ensure_future(daemon.run(once=True, wait=wait))
-    try:
-        while not (await asyncio.wait({work}, timeout=EVERY_S))[0]:
-            if daemon.control is not None:
-                line.show(progress_text(daemon.control.status()["targets"]))
-    finally:
-        line.clear()
-    return await work
 
 
 def check(options: argparse.Namespace) -> int:
@@ -193,7 +181,7 @@ def _preview(options: argparse.Namespace, *, fields: bool) -> int:
     configuration = _load(options)
     answer = asyncio.run(preview(configuration, options.targets, ref=options.ref, directory=options.dir, fields=fields))
     errors = answer.pop("errors")
-    _print(options, answer, lambda: plan_text(answer, colours=_colours()))
+    _print(options, answer, lambda: plan_text(answer, colours=screen.colours(sys.stdout)))
     for error in errors:
         complain(error)
     if errors:
@@ -225,7 +213,7 @@ def _watch(options: argparse.Namespace, look: Callable[[], Any]) -> int:
 
     if options.output == "json":
         last = watch(look, when_new(lambda seen: _print_json(document(seen), lines=True)))
-    elif _on_screen(sys.stdout):
+    elif screen.can_redraw(sys.stdout):
         with window(sys.stdout) as show:
             last = watch(look, lambda seen: show(frame(seen, _view(options, bars=True))))
     else:
@@ -248,11 +236,11 @@ def sync(options: argparse.Namespace) -> int:
     def look() -> Any:
         return _ask_soon(configuration, "status", targets=options.targets)["targets"]
 
-    seen = options.wait and _on_screen(sys.stderr)
+    seen = options.wait and screen.can_redraw(sys.stderr)
     with shown_meanwhile(look, sys.stderr) if seen else nullcontext():
         answer = _ask(configuration, "sync", targets=options.targets, wait=options.wait)
     synced = answer.pop("synced")
-    _print(options, answer, lambda: status_text(answer, _view(options)))
+    _print(options, answer, lambda: status_text(answer, _view(options, brief=True)))
     return DONE if synced is not False else DIFFERS
 
 
@@ -347,28 +335,19 @@ def _ask_soon(configuration: Configuration, call: str, **arguments: Any) -> Any:
     return ask(configuration.agent.socket, call, within_s=_SOON_S, **arguments)
 
 
-def _on_screen(stream: TextIO) -> bool:
-    """Whether lines of this stream can be drawn again in place."""
-    return stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
-
-
-def _colours() -> bool:
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-
-
-def _view(options: argparse.Namespace, *, bars: bool = False) -> View:
-    import shutil
+def _view(options: argparse.Namespace, *, bars: bool = False, brief: bool = False) -> View:
     from datetime import UTC, datetime
 
     from gitsyncd.text.status import View
 
     return View(
         now=datetime.now(UTC),
-        width=shutil.get_terminal_size().columns if sys.stdout.isatty() else None,
-        colours=_colours(),
+        width=screen.width(sys.stdout),
+        colours=screen.colours(sys.stdout),
         everything=getattr(options, "all", False),
         named=bool(options.targets),
         bars=bars,
+        brief=brief,
     )
 
 

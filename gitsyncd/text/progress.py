@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import IO, Any
 
@@ -52,6 +53,18 @@ class Line:
     def _write(self, text: str) -> None:
         self._out.write(text)
         self._out.flush()
+
+
+async def shown_during(work: Coroutine[Any, Any, int], look: Callable[[], Sequence[Item] | None], out: IO[str]) -> int:
+    """Show how far the targets are while the work goes on, in its own event loop. What it came to."""
+    line, task = Line(out), asyncio.ensure_future(work)
+    try:
+        while not (await asyncio.wait({task}, timeout=EVERY_S))[0]:
+            if (targets := look()) is not None:
+                line.show(progress_text(targets))
+    finally:
+        line.clear()
+    return await task
 
 
 @contextmanager

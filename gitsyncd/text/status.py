@@ -49,6 +49,8 @@ class View:
     named: bool = False
     """Targets were named: sources and clusters that are none of theirs are left out."""
     bars: bool = False
+    brief: bool = False
+    """Sources and clusters are shown only where something is not right."""
 
 
 def status_text(answer: Item, view: View) -> str:
@@ -164,7 +166,8 @@ class _Status:
             left = age(suspended["until"], self._view.now)
             end = f"for another {left}" if left else "until the agent file says otherwise"
             yield from self._wrapped(f"suspended {end}: {flat(suspended['reason'])}", "  ", "    ")
-        if target["health"] not in _CALM_HEALTH and target.get("health_message"):
+        missing = target["health"] == "not-found" and any(problem["object"] for problem in target["problems"])
+        if target["health"] not in _CALM_HEALTH and target.get("health_message") and not missing:
             yield from self._wrapped(f"{target['health']}: {flat(target['health_message'])}", "  ", "    ", "yellow")
         if self._elsewhere(target):
             writer = holder(self._standby[_cluster_of(target)].get("writer") or "another daemon")
@@ -209,6 +212,8 @@ class _Status:
     # --- sources and clusters ------------------------------------------------------------------------------------
 
     def _place_lines(self, kind: str, items: Sequence[Item]) -> Iterator[str]:
+        if self._view.brief:
+            items = [item for item in items if not _is_ready(item)]
         shown = self._of_interest(
             sorted(items, key=lambda item: (_is_ready(item), item["state"] == "ready")), _is_ready
         )

@@ -146,6 +146,13 @@ def test_one_target_that_was_named_is_shown_with_its_own_source_and_cluster_alon
     assert "other" not in text and "us-9" not in text
 
 
+def test_in_brief_a_source_is_shown_when_something_is_wrong_with_it() -> None:
+    bad = answer([target()], sources=[source("apps", "unreachable", error="no answer", hint="Look at it.")])
+
+    assert shown(answer([target()]), brief=True).split("\n")[-1].startswith("web@eu-1")
+    assert shown(bad, brief=True).split("\n")[-1] == "    fix: Look at it."
+
+
 def test_warnings_are_shown_where_they_belong() -> None:
     said = answer([target()], sources=[source(warnings=["asked over plain http"])], warnings=["the disk is full"])
 
