@@ -37,7 +37,7 @@ class Lines:
     What does not fit the queue is lost and counted; the count is written where the lines would stand.
     """
 
-    def __init__(self, stream: TextIO, lost: Callable[[int], None]) -> None:
+    def __init__(self, stream: TextIO, lost: Callable[[int], object]) -> None:
         """`lost` logs how many were lost, which comes here as a line like any other.
 
         Raises `OSError` for a stream without descriptor.
