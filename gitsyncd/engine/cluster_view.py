@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from gitsyncd.model.answers import ClusterIdentity, Discovery, WatchEvent
     from gitsyncd.model.inventory import Inventory
     from gitsyncd.model.observed import Observed
-    from gitsyncd.model.target import Agent, Cluster
+    from gitsyncd.model.target import Agent, Cluster, Target
 DISCOVER_EVERY_S = 0.1
 
 
@@ -400,6 +400,13 @@ class ClusterView:
             if object_id in claims.ids:
                 return name
         return next((name for name, inventory in self.inventories.items() if object_id in inventory.entries), "")
+
+    def heritage(self, target: Target) -> Inventory | None:
+        """The record of the name that a target had before, as long as it is there and nobody else's."""
+        if not target.was or target.was in self.bells:
+            return None
+        old = self.inventories.get(target.was)
+        return None if old is None or old.damage else old
 
     # --- our own writes ------------------------------------------------------------------------------------------
 

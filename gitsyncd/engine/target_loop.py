@@ -170,7 +170,9 @@ class TargetLoop:
         asked = revision
         if scope is None:
             self._enter(TargetState.SYNCING)
-            revision = await self.track.trusted(asked, self._gatherer.inventory().commit)
+            old = self.view.heritage(self.target)
+            floor = self._gatherer.inventory().commit or (old.commit if old is not None else "")
+            revision = await self.track.trusted(asked, floor)
             self.held_back = revision is not asked
 
         def superseded() -> bool:

@@ -131,6 +131,8 @@ class Target:
     wait: bool = True
     wait_timeout: timedelta = timedelta(minutes=5)
     suspend: bool = False
+    was: str = ""
+    """The name that it had before: what is recorded and marked under that name is its own."""
 
     @property
     def id(self) -> str:
