@@ -119,7 +119,7 @@ class Daemon:
                 for target in view.bells.values():
                     target.ring()
                 delay = next_delay(failures, base=_CONNECT_BASE, cap=_CONNECT_CAP, jitter=self._clock.jitter())
-                await asyncio.sleep(delay.total_seconds())
+                await view.api.pause(delay)
             else:
                 view.up()
                 for bell in view.bells.values():
