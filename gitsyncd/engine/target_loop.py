@@ -22,6 +22,7 @@ from gitsyncd.model.errors import (
     RenderError,
     RevisionNotTrusted,
     SourceError,
+    StandingBy,
     Throttled,
 )
 from gitsyncd.model.report import Health, HealthStatus, TargetState
@@ -89,6 +90,8 @@ class TargetLoop:
         """Set after the first turn, good or bad."""
         self.finished = 0
         """Turns that are over."""
+        self.attempted = clock.monotonic()
+        """When the last step was over, good or bad; at first, when this was made."""
         self.turn_over = asyncio.Event()
         self.turning = asyncio.Lock()
         self._gatherer = gatherer
@@ -114,6 +117,7 @@ class TargetLoop:
             async with self.turning:
                 await self._step(wake)
             self.finished += 1
+            self.attempted = self._clock.monotonic()
             self.turn_over.set()
             self.turn_over = asyncio.Event()
 
@@ -132,6 +136,9 @@ class TargetLoop:
         if not self.view.asked:
             self._full_due = self._clock.monotonic() + self.target.interval.total_seconds()
             return  # its first answer, good or bad, rings
+        if isinstance(self.view.error, StandingBy):
+            self._stand_by(self.view.error)
+            return
         fights = self.reconciler.fighting()
         wanted = self.view.claims[self.target.name].ids
         full = (
@@ -144,12 +151,14 @@ class TargetLoop:
         )
         due = self._clock.monotonic() >= self._full_due
         scope = None if full and (due or wake.everything or not fights) else wake.ids | fights
+        begun = self._clock.monotonic()
         try:
             await self._turn(revision, scope)
         except GitsyncdError as error:
             self._failed(revision, error)
         except Exception as error:  # noqa: BLE001 - a bug in one target's turn must not end its loop
             self._failed(revision, bug(error))
+        self._journal.turned(self._clock.monotonic() - begun)
         self.tried.set()
 
     async def _turn(self, revision: Revision, scope: frozenset[ObjectId] | None) -> None:
@@ -159,7 +168,9 @@ class TargetLoop:
         asked = revision
         if scope is None:
             self._enter(TargetState.SYNCING)
-            revision = await self.track.trusted(asked, self._gatherer.inventory().commit)
+            old = self.view.heritage(self.target)
+            floor = self._gatherer.inventory().commit or (old.commit if old is not None else "")
+            revision = await self.track.trusted(asked, floor)
             self.held_back = revision is not asked
 
         def superseded() -> bool:
@@ -167,6 +178,7 @@ class TargetLoop:
             return (
                 self._stopping
                 or self.suspension is not None
+                or self.view.error is not None
                 or self._clock.monotonic() > deadline
                 or (newest is not None and newest.commit != asked.commit)
             )
@@ -216,7 +228,9 @@ class TargetLoop:
     def _late(self, report: TurnReport, took_s: float) -> bool:
         """Whether the turn ended early for no other reason than its time."""
         newest = self.track.admitted
-        other = self._stopping or self.suspension is not None or (newest and newest.commit != report.revision.commit)
+        other = (
+            self._stopping or self.suspension or self.view.error or (newest and newest.commit != report.revision.commit)
+        )
         return report.superseded and took_s > self.target.timeout.total_seconds() and not other
 
     def _conclude(self, report: TurnReport, revision: Revision, took_s: float, *, moved: bool) -> None:
@@ -310,6 +324,15 @@ class TargetLoop:
         elif not self.track.looked.is_set():
             self._enter(TargetState.UNKNOWN)
 
+    def _stand_by(self, error: StandingBy) -> None:
+        """Another daemon writes to this cluster, and only it knows how the target fares."""
+        if str(self.problems.get(None)) != str(error):
+            self._journal.waiting(error.message)
+        self.problems, self.refused = {None: error}, None
+        self._full_due = self._clock.monotonic() + self.target.interval.total_seconds()
+        self._enter(TargetState.WAITING)
+        self.tried.set()
+
     async def _soon(self, ids: frozenset[ObjectId]) -> None:
         """Objects that changed under our hands are looked at again at once, but never in a hot loop."""
         self._again += 1
@@ -347,7 +370,7 @@ class TargetLoop:
             # The calendar rings at that moment; this is for one that rang a little early.
             wait = min(wait, max((self.suspension.until - self._clock.now()).total_seconds(), _AGAIN_BASE_S))
         self._full_due = self._clock.monotonic() + wait
-        if self.track.admitted is not None and self.view.uid:
+        if self.track.admitted is not None and self.view.resources:
             try:
                 await self._gatherer.desire(self.track.admitted)
             except GitsyncdError as error:
@@ -361,8 +384,9 @@ class TargetLoop:
         self.bell.ring()
 
     def stop(self) -> None:
-        """The turn in progress ends at the next object."""
+        """The turn in progress ends at the next object, and nobody waits for its first one any more."""
         self._stopping = True
+        self.tried.set()
 
     def resume(self) -> None:
         self.suspension = None

@@ -111,6 +111,7 @@ async def kube(bare_cluster: Cluster, road: Road, tmp_path: Path) -> AsyncIterat
     connection = Server(url=f"https://127.0.0.1:{road.port}", ca_file=bare_cluster.ca_file, token_file=token)
     agent = Agent(name="edge", state_dir=Path("/nowhere"), cluster_namespace="gitsyncd", socket=Path("/nowhere/s"))
     edge = KubeCluster(ClusterFacts(name="eu", connection=connection), agent)
+    edge.allow_writes(float("inf"))
     yield edge
     await edge.close()
 
@@ -182,6 +183,7 @@ async def test_an_api_server_that_comes_back_is_noticed_while_everybody_waits(
     connection = Server(url=cluster.server, ca_file=cluster.ca_file, token_file=token)
     agent = Agent(name="edge", state_dir=Path("/nowhere"), cluster_namespace="gitsyncd", socket=Path("/nowhere/s"))
     kube = KubeCluster(ClusterFacts(name="eu", connection=connection), agent)
+    kube.allow_writes(float("inf"))
     await kube.identity()
     cluster.stop_apiserver()
     errors = await turn(kube, "default", 20)

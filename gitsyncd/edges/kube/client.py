@@ -22,6 +22,7 @@ from gitsyncd.core.circuit import Failure
 from gitsyncd.edges.kube.breaker import Breaker, ProbeFailed, failure_of
 from gitsyncd.edges.kube.connect import AccessSource
 from gitsyncd.edges.kube.errors import Answer, refusal, retry_after
+from gitsyncd.edges.kube.fence import Fence
 from gitsyncd.edges.kube.limiter import Limiter
 from gitsyncd.edges.kube.network import breakdown
 from gitsyncd.edges.kube.silence import Silence
@@ -76,15 +77,23 @@ class Call:
     timeout: aiohttp.ClientTimeout = REQUEST
     idempotent: bool = True
     """Whether it may be sent again when it is not known if it arrived."""
+    urgent: bool = False
+    """Whether it goes past limiter and breaker: the lease must not wait behind what it covers."""
 
 
 class Client:
     """Sends calls to one API server. Everything that goes wrong leaves as a `ClusterError` or `ConfigError`."""
 
-    def __init__(self, source: AccessSource, *, cluster: str, agent: str, parallel: int) -> None:
-        """`parallel` is the most requests that are ever in flight; how many are, is found out."""
+    def __init__(
+        self, source: AccessSource, *, cluster: str, agent: str, parallel: int, fence: Fence | None = None
+    ) -> None:
+        """`parallel` is the most requests that are ever in flight; how many are, is found out.
+
+        Without a `fence` everything may be written.
+        """
         trim_tls_buffers()
         self.cluster = cluster
+        self._fence = fence
         self.sent: Counter[tuple[str, str]] = Counter()
         """Requests by verb and code; the code is `error` where no answer came."""
         self._source = source
@@ -102,6 +111,11 @@ class Client:
     def width(self) -> int:
         """Requests that may be in flight now."""
         return self._limiter.width
+
+    @property
+    def watching(self) -> int:
+        """Streams that are open."""
+        return len(self._wire.streams) if self._wire is not None else 0
 
     async def send(self, call: Call) -> bytes:
         """The body of a 2xx answer."""
@@ -134,6 +148,9 @@ class Client:
             raise transient.error from transient
 
     async def _once(self, call: Call) -> bytes:
+        if call.urgent:
+            # Whoever writes to this cluster next depends on it. And while the circuit is open it is one more probe.
+            return await self._exchange(call, asyncio.get_running_loop().time())
         sent_at = await self._limiter.enter(call.verb)
         try:
             if self._breaker.open:
@@ -169,7 +186,7 @@ class Client:
         self._silence.heard(asyncio.get_running_loop().time())
         if 200 <= response.status < 300:
             self._breaker.answered()
-            self._limiter.answered(call.verb, sent_at)
+            self._learn(call, sent_at)
             return body
         raise self._refused(response, body, call, sent_at)
 
@@ -309,7 +326,7 @@ class Client:
         try:
             access = await self._source.load()
             if before is None or access != before.access:
-                self._wire = Wire(access, agent=self._agent)
+                self._wire = Wire(access, agent=self._agent, fence=self._fence)
         except ConfigError as error:
             return error
         return None
@@ -347,8 +364,12 @@ class Client:
                 self._limiter.too_much(sent_at)
                 self._limiter.hold(error)
             return Transient(error, after_s=error.retry_after_s)
-        self._limiter.answered(call.verb, sent_at)
+        self._learn(call, sent_at)
         return error
+
+    def _learn(self, call: Call, sent_at: float) -> None:
+        if not call.urgent:  # a lease is answered sooner than what waits its turn, and would pass for the least time
+            self._limiter.answered(call.verb, sent_at)
 
     def _broken(self, error: Exception, wire: Wire, call: Call, sent_at: float) -> ClusterError | Transient:
         meant = breakdown(error, cluster=self.cluster, server=wire.access.shown)

@@ -13,6 +13,7 @@ import aiohttp
 
 from gitsyncd import __version__
 from gitsyncd.edges.kube.connect import Access
+from gitsyncd.edges.kube.fence import Fence
 
 _TLS_BUFFER_BYTES = 16 * 1024
 """One TLS record. asyncio gives every connection 256 KiB to read into, which made a watch cost 299 kB instead of 60."""
@@ -21,8 +22,9 @@ _TLS_BUFFER_BYTES = 16 * 1024
 class Wire:
     """The connections made with one set of credentials. Retired as a whole when the credentials change."""
 
-    def __init__(self, access: Access, *, agent: str) -> None:
+    def __init__(self, access: Access, *, agent: str, fence: Fence | None) -> None:
         self.access = access
+        self._fence = fence
         self.tls = access.tls()
         self.retired = False
         self.in_flight = 0
@@ -41,7 +43,11 @@ class Wire:
         # No limit of connections here: requests are limited before, and a limit would let watches starve writes.
         connector = aiohttp.TCPConnector(limit=0, ssl=self.tls, keepalive_timeout=60.0, socket_factory=_socket)
         return aiohttp.ClientSession(
-            connector=connector, headers=self._headers, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False
+            connector=connector,
+            headers=self._headers,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+            request_class=self._fence.requests() if self._fence else aiohttp.ClientRequest,
         )
 
     async def cut(self) -> None:

@@ -18,6 +18,7 @@ from tests.unit.edges.kube_server import Answer, Scripted
 
 GET = Call(method="GET", verb="get", path="/api/v1/namespaces/a")
 PATCH = Call(method="PATCH", verb="patch", path="/api/v1/namespaces/a", body=b"{}")
+RENEWAL = Call(method="PATCH", verb="patch", path="/apis/lease", body=b"{}", idempotent=False, urgent=True)
 
 
 def now() -> float:
@@ -259,3 +260,55 @@ async def test_a_first_503_of_every_request_is_not_noticed(client: Client, serve
 
     assert errors == []
     assert len(server.asked) == 64
+
+
+# --- the lease -----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_lease_is_renewed_while_the_circuit_is_open_and_its_answer_closes_it(
+    client: Client, server: Moody
+) -> None:
+    server.mood = says(503)
+    for _ in range(5):
+        await turn(client, 100)
+    server.mood = says(200)
+    before = len(server.asked)
+
+    refused = await turn(client, 1)
+    renewed = await client.send(RENEWAL)
+
+    assert len(refused) == 1
+    assert renewed == b"{}"
+    assert [path for _, path in server.asked[before:]] == [RENEWAL.path]
+    assert await turn(client, 20) == []
+
+
+async def test_a_lease_that_is_not_renewed_says_so_each_time_and_keeps_nobody_from_noticing_the_return(
+    client: Client, server: Moody, scripted: Scripted
+) -> None:
+    await client.send(GET)
+    await scripted.stop()
+    await turn(client, 10)
+
+    errors = await turn(client, 60, RENEWAL)
+    waiting = asyncio.create_task(client.pause(3600))
+    await asyncio.sleep(0)
+    await scripted.start()
+    back = now()
+
+    assert len(errors) == 60
+    assert await waiting is True
+    assert now() - back <= 6
+
+
+async def test_a_lease_is_renewed_while_the_server_has_asked_for_a_pause_and_while_others_wait_their_turn(
+    client: Client, server: Moody
+) -> None:
+    server.mood = says(429, Retry_After="60")
+    with pytest.raises(Throttled):
+        await client.send(GET)
+    server.mood = says(200)
+
+    assert await client.send(RENEWAL) == b"{}"
+
+    assert await turn(client, 1) != []
