@@ -100,7 +100,9 @@ class World:
         log: Diary | None = None,
     ) -> None:
         self.targets = [target(item) if isinstance(item, str) else item for item in targets]
-        self.clusters = clusters or {name: MemoryCluster(uid=f"uid-{name}") for name in {item.cluster for item in self.targets}}
+        self.clusters = clusters or {
+            name: MemoryCluster(uid=f"uid-{name}") for name in {item.cluster for item in self.targets}
+        }
         self.repo = repo or Repo()
         self.store = store or MemoryStore()
         self.log = log or Diary()
