@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import signal
 from contextlib import AsyncExitStack, suppress
 from datetime import timedelta
@@ -12,8 +13,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 from gitsyncd import __version__
 from gitsyncd.core.backoff import next_delay
+from gitsyncd.core.headline import headline
 from gitsyncd.edges.schedule import Calendar
 from gitsyncd.edges.store import FileStore, alone_in
+from gitsyncd.edges.systemd import Notifier, report
 from gitsyncd.edges.web import local
 from gitsyncd.engine.cluster_view import ClusterView
 from gitsyncd.engine.control import Control
@@ -49,6 +52,7 @@ class Daemon:
         self._clock = self._edges.clock
         self._store = store or FileStore(configuration.agent.state_dir)
         self._on_disk = store is None
+        self._manager = Notifier.from_environment(os.environ)
         self._stop = asyncio.Event()
         self._signal = ""
 
@@ -75,12 +79,14 @@ class Daemon:
                 await stack.enter_async_context(local.serve(configuration.agent.socket, _calls(control)))
             self._say_started()
             self._start(parts, group.tasks)
+            group.tasks.create_task(_inform(self._manager, parts))
             stopping = group.tasks.create_task(self._stop.wait())
             first = group.tasks.create_task(self._first_turns(parts, wait=wait, once=once))
             await asyncio.wait({stopping, first} if once else {stopping}, return_when=asyncio.FIRST_COMPLETED)
             if once and first.done():
                 code = 0 if first.result() else 1
             self._log.info("daemon stopping", signal=self._signal or None)
+            self._manager.stopping()
             await self._finish_objects(parts)
         self._log.info("daemon stopped", signal=self._signal or None)
         return code
@@ -134,6 +140,7 @@ class Daemon:
         for loop in parts.targets:
             await loop.tried.wait()
         self._log.info("daemon ready")
+        self._manager.ready(_headline(parts))
         # What was read and built so far lives as long as the process: keep the collector from walking it again and
         # again.
         gc.collect()
@@ -203,6 +210,19 @@ class _Scope:
             if isinstance(error, GitsyncdError):
                 raise error from None  # what stops the daemon is said by its own name, not as a group of one
             raise
+
+
+def _headline(parts: Parts) -> str:
+    return headline({str(loop.target.id): loop.state for loop in parts.targets})
+
+
+async def _inform(manager: Notifier, parts: Parts) -> None:
+    """Signs of life while no target is dropped: by them systemd restarts a daemon that runs and does nothing."""
+    await report(
+        manager,
+        alive=lambda: all(loop.on_schedule for loop in parts.targets),
+        status=lambda: _headline(parts),
+    )
 
 
 def _install_signals(stop: Callable[[str], None]) -> None:

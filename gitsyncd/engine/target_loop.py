@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
 _AGAIN_BASE_S = 0.05
 _AGAIN_CAP_S = 5.0
+_OVERDUE_S = 900.0
+"""A loop that ended by a bug is begun again within six minutes: what is later still was forgotten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +118,11 @@ class TargetLoop:
             self.finished += 1
             self.turn_over.set()
             self.turn_over = asyncio.Event()
+
+    @property
+    def on_schedule(self) -> bool:
+        """Whether it is in a turn or has one coming. One that is neither was dropped: nobody will ever look again."""
+        return self.turning.locked() or self._clock.monotonic() < self._next_look() + _OVERDUE_S
 
     def _next_look(self) -> float:
         fight = self.reconciler.next_fight_look()
