@@ -89,10 +89,17 @@ def run(options: argparse.Namespace) -> int:
     json = agent.log_format == "json" or (agent.log_format == "auto" and not logs.on_terminal(sys.stdout))
     log = logs.set_up(agent.log_level, json=json)
     options.failure = DIFFERS
-    return asyncio.run(_daemon(configuration, log, once=options.once, wait=options.wait))
+    from gitsyncd.edges.config.load import load
+
+    def again() -> Configuration:
+        return load(configuration.file, os.environ)
+
+    return asyncio.run(_daemon(configuration, log, again, once=options.once, wait=options.wait))
 
 
-async def _daemon(configuration: Configuration, log: Any, *, once: bool, wait: bool) -> int:
+async def _daemon(
+    configuration: Configuration, log: Any, load: Callable[[], Configuration], *, once: bool, wait: bool
+) -> int:
     """The daemon to its end. The first credentials are read, in a child, while the rest of the program is imported."""
     import asyncio
     import gc
@@ -100,15 +107,16 @@ async def _daemon(configuration: Configuration, log: Any, *, once: bool, wait: b
     from gitsyncd.edges.kube.connect import AccessSource
 
     early = {cluster.name: AccessSource(cluster) for cluster in configuration.clusters[:_EARLY]}
-    for access in early.values():
+    begun = list(early.values())
+    for access in begun:
         access.begin()
     await asyncio.sleep(0)  # the children start here
     from gitsyncd.daemon import Daemon
     from gitsyncd.edges.kube.cluster import KubeCluster
     from gitsyncd.wiring import Edges
 
-    edges = Edges(cluster=lambda cluster, agent: KubeCluster(cluster, agent, early.get(cluster.name)))
-    daemon = Daemon(configuration, log=log, edges=edges)
+    edges = Edges(cluster=lambda cluster, agent: KubeCluster(cluster, agent, early.pop(cluster.name, None)))
+    daemon = Daemon(configuration, log=log, edges=edges, load=load)
     # Lists of thousands of objects would have the collector walk them again and again while they grow.
     gc.freeze()
     gc.set_threshold(_GARBAGE)
@@ -116,7 +124,7 @@ async def _daemon(configuration: Configuration, log: Any, *, once: bool, wait: b
     try:
         return await daemon.run(once=once, wait=wait)
     finally:
-        for access in early.values():
+        for access in begun:
             await access.settled()
 
 

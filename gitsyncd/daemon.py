@@ -1,4 +1,4 @@
-"""One run of the agent: what is started, in which order, and how it stops."""
+"""One run of the agent: what is started, in which order, what a changed agent file does, and how it stops."""
 
 from __future__ import annotations
 
@@ -7,45 +7,48 @@ import gc
 import os
 import signal
 from contextlib import AsyncExitStack, suppress
-from datetime import timedelta
-from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
-from gitsyncd import __version__
-from gitsyncd.core.backoff import next_delay
+from gitsyncd import __version__, endpoints
 from gitsyncd.core.headline import headline
+from gitsyncd.core.reload import changes, unchangeable
+from gitsyncd.edges.config.follow import Follower
 from gitsyncd.edges.schedule import Calendar
-from gitsyncd.edges.store import FileStore, alone_in
-from gitsyncd.edges.systemd import Notifier, report
+from gitsyncd.edges.store import FileStore, alone_in, has_ended, holder_name
+from gitsyncd.edges.systemd import STOPPING, Notifier, report
 from gitsyncd.edges.web import local
-from gitsyncd.engine.cluster_view import ClusterView
 from gitsyncd.engine.control import Control
-from gitsyncd.engine.supervise import bug, supervise
-from gitsyncd.model.errors import ClusterError, ConfigError, GitsyncdError, LocalError, StateError
+from gitsyncd.engine.supervise import bug
+from gitsyncd.model.errors import ConfigError, GitsyncdError
 from gitsyncd.model.report import TargetState
 from gitsyncd.model.units import parse_duration
-from gitsyncd.wiring import Edges, build
+from gitsyncd.wiring import Edges, Fleet, Holder
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Callable, Mapping
     from types import TracebackType
 
     from gitsyncd.engine import ports
     from gitsyncd.engine.ports import Log, Store
     from gitsyncd.model.target import Configuration
-    from gitsyncd.wiring import Parts
 
-_CONNECT_BASE = timedelta(seconds=1)
-_CONNECT_CAP = timedelta(seconds=30)
 _STOP_WITHIN_S = 10.0
+_LOOK_AT_FILE_S = 1.0
 
 
 class Daemon:
     """One run of the agent, from an agent file to the exit code."""
 
     def __init__(
-        self, configuration: Configuration, *, log: Log, edges: Edges | None = None, store: Store | None = None
+        self,
+        configuration: Configuration,
+        *,
+        log: Log,
+        edges: Edges | None = None,
+        store: Store | None = None,
+        load: Callable[[], Configuration] | None = None,
     ) -> None:
+        """`load` reads the agent file afresh; without it the file is not followed. Raises `ConfigError`."""
         self._configuration = configuration
         self._log = log
         self._edges = edges or Edges()
@@ -53,7 +56,11 @@ class Daemon:
         self._store = store or FileStore(configuration.agent.state_dir)
         self._on_disk = store is None
         self._manager = Notifier.from_environment(os.environ)
+        self._load = load
+        self._file = Follower(configuration.file)
+        self._reload = asyncio.Event()
         self._stop = asyncio.Event()
+        self._ready = False
         self._signal = ""
 
     async def run(self, *, once: bool = False, wait: bool = False) -> int:
@@ -62,34 +69,51 @@ class Daemon:
         With `once` 0 when all are in sync, else 1, also when a signal came before that was known.
         """
         configuration = self._configuration
-        _install_signals(self._stopped_by)
+        self._install_signals()
         self._log.info("configuration loaded", file=str(configuration.file), changed=[])
         code = 1 if once else 0  # a pass that a signal cut short has not shown that all is in sync
         async with AsyncExitStack() as edges, AsyncExitStack() as stack:
             if self._on_disk:
                 edges.enter_context(alone_in(configuration.agent.state_dir))
             group = await stack.enter_async_context(_Scope())
-            parts = build(configuration, log=self._log, store=self._store, group=group.tasks, edges=self._edges)
-            edges.push_async_callback(parts.close)
+            fleet = self._fleet(group.tasks)
+            edges.push_async_callback(fleet.close)
+            await fleet.adopt(configuration)
             calendar = Calendar()
             edges.callback(calendar.close)
-            control = self._control(parts, calendar)
+            control = self._control(fleet, calendar)
             control.restore_suspensions()
             if not once:
                 await stack.enter_async_context(local.serve(configuration.agent.socket, _calls(control)))
+                facts = endpoints.Facts(
+                    fleet=fleet, status=control.status, ready=lambda: self._ready and not self._stop.is_set()
+                )
+                await stack.enter_async_context(endpoints.serve(facts, log=self._log))
             self._say_started()
-            self._start(parts, group.tasks)
-            group.tasks.create_task(_inform(self._manager, parts))
+            fleet.start()
+            group.tasks.create_task(self._inform(fleet, control))
+            if not once:
+                group.tasks.create_task(self._follow_file(fleet, control))
             stopping = group.tasks.create_task(self._stop.wait())
-            first = group.tasks.create_task(self._first_turns(parts, wait=wait, once=once))
+            first = group.tasks.create_task(self._first_turns(fleet, control, wait=wait, once=once))
             await asyncio.wait({stopping, first} if once else {stopping}, return_when=asyncio.FIRST_COMPLETED)
             if once and first.done():
                 code = 0 if first.result() else 1
             self._log.info("daemon stopping", signal=self._signal or None)
             self._manager.stopping()
-            await self._finish_objects(parts)
+            await fleet.finish(within_s=_STOP_WITHIN_S)
         self._log.info("daemon stopped", signal=self._signal or None)
         return code
+
+    def _fleet(self, group: asyncio.TaskGroup) -> Fleet:
+        return Fleet(
+            self._configuration,
+            log=self._log,
+            store=self._store,
+            edges=self._edges,
+            group=group,
+            holder=Holder(holder_name(), has_ended),
+        )
 
     def _say_started(self) -> None:
         configuration = self._configuration
@@ -102,80 +126,109 @@ class Daemon:
             targets=len(configuration.targets),
         )
 
-    def _stopped_by(self, name: str) -> None:
-        self._signal = name
-        self._stop.set()
+    def _install_signals(self) -> None:
+        def stop(name: str) -> None:
+            self._signal = name
+            self._stop.set()
 
-    def _start(self, parts: Parts, tasks: asyncio.TaskGroup) -> None:
-        works: list[tuple[str, Callable[[], Awaitable[None]]]] = [("source", source.run) for source in parts.sources]
-        works += [(f"cluster {name}", partial(self._connect, view)) for name, view in parts.views.items()]
-        works += [(f"target {loop.target.id}", loop.run) for loop in parts.targets]
-        for name, work in works:
-            tasks.create_task(supervise(name, work, clock=self._clock, log=self._log), name=name)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop, number.name)
+        loop.add_signal_handler(signal.SIGHUP, self._reload.set)
 
-    async def _connect(self, view: ClusterView) -> None:
-        """Until the cluster has answered for the first time; from then on its watches notice what happens to it."""
-        failures = 0
-        while True:
-            try:
-                await view.open()
-            except (ClusterError, StateError, ConfigError, LocalError) as error:
-                failures += 1
-                view.down(error)
-                for target in view.bells.values():
-                    target.ring()
-                delay = next_delay(failures, base=_CONNECT_BASE, cap=_CONNECT_CAP, jitter=self._clock.jitter())
-                await asyncio.sleep(delay.total_seconds())
-            else:
-                view.up()
-                for bell in view.bells.values():
-                    bell.ring()
-                return
-
-    async def _first_turns(self, parts: Parts, *, wait: bool, once: bool) -> bool:
+    async def _first_turns(self, fleet: Fleet, control: Control, *, wait: bool, once: bool) -> bool:
         """Until every target had its first turn, or failed it.
 
         Whether all are in sync (and, asked to wait, healthy).
         """
-        for loop in parts.targets:
-            await loop.tried.wait()
+        while untried := [loop for loop in fleet.targets if not loop.tried.is_set()]:
+            await untried[0].tried.wait()
+        self._ready = True
         self._log.info("daemon ready")
-        self._manager.ready(_headline(parts))
+        self._manager.ready(self._headline(fleet, control))
         # What was read and built so far lives as long as the process: keep the collector from walking it again and
         # again.
         gc.collect()
         gc.freeze()
         if not once:
             return True
-        for loop in parts.targets:
+        for loop in fleet.targets:
             while loop.state is TargetState.SYNCING:
                 await loop.until_turned(loop.finished)
-        synced = all(loop.state is TargetState.IN_SYNC for loop in parts.targets)
+        synced = all(loop.state is TargetState.IN_SYNC for loop in fleet.targets)
         if synced and wait:
-            waits = (loop.until_healthy(lambda: True) for loop in parts.targets if loop.target.wait)
+            waits = (loop.until_healthy(lambda: True) for loop in fleet.targets if loop.target.wait)
             return all(await asyncio.gather(*waits))
         return synced
 
-    async def _finish_objects(self, parts: Parts) -> None:
-        """Let turns in progress end at the next object, so that what was done is recorded.
+    # --- what systemd hears ------------------------------------------------------------------------------------------
 
-        A kill harms nothing, either.
-        """
-        for loop in parts.targets:
-            loop.stop()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_STOP_WITHIN_S):
-                for loop in parts.targets:
-                    async with loop.turning:
-                        pass
+    async def _inform(self, fleet: Fleet, control: Control) -> None:
+        """Signs of life while everything runs: by them systemd restarts a daemon that is there and does nothing."""
+        await report(self._manager, alive=lambda: fleet.alive, status=lambda: self._headline(fleet, control))
 
-    def _control(self, parts: Parts, calendar: ports.Calendar) -> Control:
+    def _headline(self, fleet: Fleet, control: Control) -> str:
+        if self._stop.is_set():
+            return STOPPING
+        states = {str(loop.target.id): loop.state for loop in fleet.targets}
+        return headline(states, refused=control.refusal is not None)
+
+    # --- the agent file ------------------------------------------------------------------------------------------
+
+    async def _follow_file(self, fleet: Fleet, control: Control) -> None:
+        """Take up what the file says whenever it has changed, or a SIGHUP asks for it. For ever."""
+        while self._load is not None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_AT_FILE_S):
+                    await self._reload.wait()
+            if self._reload.is_set():
+                self._reload.clear()
+                self._file.taken()
+            elif not self._file.settled_anew():
+                continue
+            self._manager.reloading()
+            try:
+                await self._take_up(fleet, control)
+            finally:
+                self._manager.reloaded(self._headline(fleet, control))
+
+    async def _take_up(self, fleet: Fleet, control: Control) -> None:
+        """Read and check it whole, then exchange it whole; a file that cannot be used changes nothing."""
+        assert self._load is not None
+        before = self._configuration
+        try:
+            wanted = await asyncio.to_thread(self._load)
+            if fixed := unchangeable(before.agent, wanted.agent):
+                raise ConfigError(
+                    f"{', '.join(fixed)} cannot change while the daemon runs",
+                    hint="Restart the daemon, or take that change back.",
+                )
+        except ConfigError as error:
+            control.refusal = error
+            self._log.error(
+                "configuration refused",
+                file=str(before.file),
+                error=error.message,
+                remedy=error.remedy,
+                hint=error.hint,
+            )
+            return
+        control.refusal = None
+        changed = changes(before, wanted)
+        if changed:
+            self._configuration = control.configuration = wanted
+            await fleet.adopt(wanted)
+            control.restore_suspensions()
+            fleet.start()
+        self._log.info("configuration loaded", file=str(wanted.file), changed=changed)
+
+    def _control(self, fleet: Fleet, calendar: ports.Calendar) -> Control:
         return Control(
             self._configuration,
             __version__,
-            parts.targets,
-            parts.sources,
-            parts.views,
+            fleet.targets,
+            fleet.sources,
+            fleet.views,
             calendar=calendar,
             clock=self._clock,
             log=self._log,
@@ -210,25 +263,6 @@ class _Scope:
             if isinstance(error, GitsyncdError):
                 raise error from None  # what stops the daemon is said by its own name, not as a group of one
             raise
-
-
-def _headline(parts: Parts) -> str:
-    return headline({str(loop.target.id): loop.state for loop in parts.targets})
-
-
-async def _inform(manager: Notifier, parts: Parts) -> None:
-    """Signs of life while no target is dropped: by them systemd restarts a daemon that runs and does nothing."""
-    await report(
-        manager,
-        alive=lambda: all(loop.on_schedule for loop in parts.targets),
-        status=lambda: _headline(parts),
-    )
-
-
-def _install_signals(stop: Callable[[str], None]) -> None:
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop, number.name)
 
 
 def _calls(control: Control) -> dict[str, local.Call]:

@@ -16,14 +16,13 @@ from gitsyncd.engine.source_loop import Track
 from gitsyncd.engine.target_loop import TargetLoop
 from gitsyncd.model.errors import GitsyncdError, UsageError
 from gitsyncd.model.source import Revision
-from gitsyncd.wiring import Silence, build
+from gitsyncd.wiring import Fleet, Silence
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from gitsyncd.model.target import Configuration
-    from gitsyncd.wiring import Parts
 
 
 async def preview(
@@ -36,23 +35,24 @@ async def preview(
     Raises `UsageError` for a target that is not in the agent file.
     """
     store = MemoryStore(FileStore(configuration.agent.state_dir))
-    parts = build(configuration, log=Silence(), store=store, group=None)
-    for view in parts.views.values():
+    fleet = Fleet(configuration, log=Silence(), store=store)
+    await fleet.adopt(configuration)
+    for view in fleet.views.values():
         view.read_only = True
     try:
-        chosen = choose(parts.targets, names) if names else parts.targets
-        failed = await _prepare(parts, chosen, ref)
+        chosen = choose(fleet.targets, names) if names else fleet.targets
+        failed = await _prepare(fleet, chosen, ref)
         if directory is not None:
             for loop in chosen:
-                await _pin(parts, loop, directory, failed)
-        await asyncio.gather(*(_claim(parts, loop, failed) for loop in parts.targets))
+                await _pin(fleet, loop, directory, failed)
+        await asyncio.gather(*(_claim(fleet, loop, failed) for loop in fleet.targets))
         shown, errors = [], []
         for loop in chosen:
             try:
                 if loop.target.id in failed:
                     raise failed[loop.target.id]
                 assert loop.track.admitted is not None
-                gatherer = parts.gatherers[loop.target.id]
+                gatherer = fleet.gatherers[loop.target.id]
                 look = Preview(loop.target, loop.view, gatherer, loop.reconciler)
                 shown.append(await look.show(loop.track.admitted, fields=fields) | {"held": _held(loop.track)})
             except GitsyncdError as error:
@@ -60,7 +60,7 @@ async def preview(
                 errors.append(error)
         return {"targets": shown, "errors": errors}
     finally:
-        await parts.close()
+        await fleet.close()
 
 
 def _held(track: Track) -> dict[str, Any] | None:
@@ -70,17 +70,18 @@ def _held(track: Track) -> dict[str, Any] | None:
     return {"source": track.source.name, "revision": track.head, "reason": track.held}
 
 
-async def _prepare(parts: Parts, chosen: Sequence[TargetLoop], ref: str | None) -> dict[str, GitsyncdError]:
+async def _prepare(fleet: Fleet, chosen: Sequence[TargetLoop], ref: str | None) -> dict[str, GitsyncdError]:
     """Ask the remotes and the clusters once; what failed, by target."""
-    await asyncio.gather(*(source.look() for source in parts.sources))
+    await asyncio.gather(*(source.look() for source in fleet.sources))
     errors: dict[str, GitsyncdError] = {}
     opened: dict[str, GitsyncdError | None] = {}
-    for name, view in parts.views.items():
+    for name, view in fleet.views.items():
         try:
-            await view.open()
+            await view.identify()
+            await view.read()
         except GitsyncdError as error:
             opened[name] = error
-    for loop in parts.targets:
+    for loop in fleet.targets:
         try:
             if ref is not None and loop in chosen:
                 await _at_ref(loop.track, ref)
@@ -106,13 +107,13 @@ async def _at_ref(track: Track, ref: str) -> None:
     track.admitted = await track.mirror.revision(track.source.name, ref, commit)
 
 
-async def _pin(parts: Parts, loop: TargetLoop, directory: Path, failed: dict[str, GitsyncdError]) -> None:
+async def _pin(fleet: Fleet, loop: TargetLoop, directory: Path, failed: dict[str, GitsyncdError]) -> None:
     """Plan a local folder: the whole tree of the repository, or the target's own path."""
-    if loop.target.id in failed and loop.view.uid:
+    if loop.target.id in failed and loop.view.resources:
         failed.pop(loop.target.id)
     if loop.target.id in failed:
         return
-    gatherer = parts.gatherers[loop.target.id]
+    gatherer = fleet.gatherers[loop.target.id]
     inner = directory / loop.target.path
     try:
         snapshot = await asyncio.to_thread(read_folder, inner if inner.is_dir() else directory, loop.target.path)
@@ -125,8 +126,8 @@ async def _pin(parts: Parts, loop: TargetLoop, directory: Path, failed: dict[str
         )
 
 
-async def _claim(parts: Parts, loop: TargetLoop, failed: Mapping[str, GitsyncdError]) -> None:
+async def _claim(fleet: Fleet, loop: TargetLoop, failed: Mapping[str, GitsyncdError]) -> None:
     """Have a target say what it wants, so that the plans of the others know it."""
     if loop.target.id not in failed and loop.track.admitted is not None:
         with suppress(GitsyncdError):
-            await parts.gatherers[loop.target.id].desire(loop.track.admitted)
+            await fleet.gatherers[loop.target.id].desire(loop.track.admitted)

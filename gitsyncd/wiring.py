@@ -1,10 +1,9 @@
-"""The only place where edges meet engine: everything that one agent file asks for, built and wired, nothing started."""
+"""The only place where edges meet engine: everything that the agent file asks for, built, wired, and exchanged."""
 
 from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,22 +14,27 @@ from gitsyncd import __version__
 from gitsyncd.core.writers import WriterTable
 from gitsyncd.edges.git.mirror import GitMirror
 from gitsyncd.edges.kube.cluster import KubeCluster
+from gitsyncd.edges.kube.fence import seconds
 from gitsyncd.edges.render.plain import PlainRenderer
 from gitsyncd.engine.apply import Actuator
+from gitsyncd.engine.cluster_loop import QUIET_WITHIN_S, ClusterLoop, turns_ended
 from gitsyncd.engine.cluster_view import ClusterView
 from gitsyncd.engine.facts import Gatherer, Siblings
 from gitsyncd.engine.journal import Journal
+from gitsyncd.engine.meter import Meter
 from gitsyncd.engine.reconcile import Reconciler
 from gitsyncd.engine.source_loop import SourceLoop, Track
+from gitsyncd.engine.supervise import Tasks
 from gitsyncd.engine.target_loop import TargetLoop
+from gitsyncd.engine.tenure import Roster, Tenure
 from gitsyncd.engine.watch_loop import Watches
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from gitsyncd.engine.ports import Clock, ClusterApi, Log, Mirror, Renderer, Store
     from gitsyncd.model.source import Repository, Source
-    from gitsyncd.model.target import Agent, Cluster, Configuration
+    from gitsyncd.model.target import Agent, Cluster, Configuration, Target
 
 
 class SystemClock:
@@ -40,7 +44,7 @@ class SystemClock:
         return datetime.now(UTC)
 
     def monotonic(self) -> float:
-        return time.monotonic()
+        return seconds()
 
     def jitter(self) -> float:
         return random.random()
@@ -49,6 +53,14 @@ class SystemClock:
 def _git_mirror(agent: Agent, source: Source) -> GitMirror:
     folder = agent.state_dir / "mirrors" / mirror_name(source.repository)
     return GitMirror(folder, source.repository, source.timeout, agent=f"gitsyncd/{__version__} ({agent.name})")
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """What this process calls itself in leases, and what it knows of others on its machine."""
+
+    name: str
+    has_ended: Callable[[str], bool] = lambda _holder: False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,74 +73,190 @@ class Edges:
     clock: Clock = field(default_factory=SystemClock)
 
 
-@dataclass(slots=True)
-class Parts:
-    """Everything that one agent file asks for, built and wired, nothing started."""
+class Fleet:
+    """Everything that the agent file asks for, built and wired; what a changed file asks for instead takes its place.
 
-    configuration: Configuration
-    edges: Edges = field(default_factory=Edges)
-    mirrors: dict[Repository, Mirror] = field(default_factory=dict)
-    tracks: dict[tuple[str, str], Track] = field(default_factory=dict)
-    sources: list[SourceLoop] = field(default_factory=list)
-    views: dict[str, ClusterView] = field(default_factory=dict)
-    targets: list[TargetLoop] = field(default_factory=list)
-    gatherers: dict[str, Gatherer] = field(default_factory=dict)
+    The containers are always the same ones: whoever was given them sees what there is now.
+    """
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        *,
+        log: Log,
+        store: Store,
+        edges: Edges | None = None,
+        group: asyncio.TaskGroup | None = None,
+        holder: Holder | None = None,
+    ) -> None:
+        """Nothing is there before `adopt`. With a task group, `start` runs the loops, and clusters are watched;
+        without, every look lists afresh.
+        """
+        self.edges = edges or Edges()
+        self.clock = self.edges.clock
+        self.configuration = configuration
+        self.mirrors: dict[Repository, Mirror] = {}
+        self.tracks: dict[tuple[str, str], Track] = {}
+        self.sources: list[SourceLoop] = []
+        self.views: dict[str, ClusterView] = {}
+        self.clusters: dict[str, ClusterLoop] = {}
+        self.targets: list[TargetLoop] = []
+        self.gatherers: dict[str, Gatherer] = {}
+        self.meter = Meter()
+        self._log = log
+        self._store = store
+        self._tasks = Tasks(group, clock=self.clock, log=log) if group is not None else None
+        holder = holder or Holder("nobody")
+        self._roster = Roster(holder=holder.name, shares=configuration.agent.shares, has_ended=holder.has_ended)
+        self._renderers: dict[str, Renderer] = defaultdict(self.edges.renderer)
+
+    # --- what there is -------------------------------------------------------------------------------------------
+
+    async def adopt(self, wanted: Configuration) -> None:
+        """Make what there is what is wanted. What stays as it was is not touched, and nothing is deleted anywhere."""
+        anew = self.configuration.agent != wanted.agent
+        self.configuration = wanted
+        clusters = {cluster.name: cluster for cluster in wanted.clusters}
+        left = [name for name, view in self.views.items() if anew or clusters.get(name) != view.cluster]
+        targets = set(wanted.targets)
+        for loop in list(self.targets):
+            if loop.target not in targets or loop.target.cluster in left:
+                await self._remove_target(loop)
+        await asyncio.gather(*(self._remove_cluster(name) for name in left))
+        await self._remove_tracks(targets)
+        for cluster in wanted.clusters:
+            if cluster.name not in self.views:
+                self._add_cluster(cluster)
+        known = {loop.target for loop in self.targets}
+        for target in wanted.targets:
+            if target not in known:
+                self._add_target(target)
+        order = {target: place for place, target in enumerate(wanted.targets)}
+        self.targets.sort(key=lambda loop: order[loop.target])
+
+    def start(self) -> None:
+        """Run what does not run yet."""
+        if self._tasks is None:
+            return
+        for source in self.sources:
+            self._tasks.start(_name(source), source.run)
+        for name, cluster in self.clusters.items():
+            self._tasks.start(f"cluster {name}", cluster.run)
+        for loop in self.targets:
+            self._tasks.start(f"target {loop.target.id}", loop.run)
+
+    @property
+    def alive(self) -> bool:
+        """Whether every loop that was started runs, and every target is in a turn or has one coming."""
+        loops = self._tasks is None or self._tasks.all_run
+        return loops and all(loop.on_schedule for loop in self.targets)
+
+    async def finish(self, *, within_s: float) -> None:
+        """Let turns end at the next object, so that what was done is recorded, and hand the clusters on."""
+        for loop in self.targets:
+            loop.stop()
+        await turns_ended(self.targets, within_s=within_s)
+        await asyncio.gather(*(self._let_go(name) for name in self.clusters))
 
     async def close(self) -> None:
+        """End every connection."""
         for view in self.views.values():
             await view.api.close()
         for mirror in self.mirrors.values():
             await mirror.close()
 
+    # --- adding and removing -------------------------------------------------------------------------------------
 
-def build(
-    configuration: Configuration,
-    *,
-    log: Log,
-    store: Store,
-    group: asyncio.TaskGroup | None,
-    edges: Edges | None = None,
-) -> Parts:
-    """Wire the parts. With a task group, clusters are watched; without, every look lists afresh."""
-    parts = Parts(configuration, edges or Edges())
-    clock = parts.edges.clock
-    writers = WriterTable.build(configuration.agent.writers)
-    feeds: dict[str, Watches] = {}
-    for cluster in configuration.clusters:
-        api = parts.edges.cluster(cluster, configuration.agent)
-        view = ClusterView(cluster, api, configuration.agent, writers=writers, clock=clock, log=log, store=store)
-        parts.views[cluster.name] = view
-        feeds[cluster.name] = Watches(view, group, clock=clock, log=log)
-    renderers: dict[str, Renderer] = defaultdict(parts.edges.renderer)
-    for target in configuration.targets:
-        track = _track(parts, target.source, log=log, store=store, clock=clock)
-        view, watches = parts.views[target.cluster], feeds[target.cluster]
-        gatherer = Gatherer(target, view, watches, track.mirror, renderers[target.source.name])
-        journal = Journal(target.id, log=log, clock=clock)
-        siblings = Siblings(view, target.name, lambda view=view: _wanted_commits(parts, view))  # type: ignore[misc]
-        actuator = Actuator(target, view, journal, clock=clock)
-        reconciler = Reconciler(target, view, gatherer, siblings, actuator, journal, clock=clock)
-        loop = TargetLoop(target, view, track, gatherer, reconciler, journal, clock=clock)
+    def _add_cluster(self, cluster: Cluster) -> None:
+        api = self.edges.cluster(cluster, self.configuration.agent)
+        writers = WriterTable.build(self.configuration.agent.writers)
+        view = ClusterView(
+            cluster, api, self.configuration.agent, writers=writers, clock=self.clock, log=self._log, store=self._store
+        )
+        group = self._tasks.group if self._tasks is not None else None
+        watches = Watches(view, group, clock=self.clock, log=self._log)
+        tenure = Tenure(cluster.name, api, self._roster, clock=self.clock)
+        self.views[cluster.name] = view
+        self.clusters[cluster.name] = ClusterLoop(view, watches, tenure, self._roster.holder, clock=self.clock)
+
+    async def _remove_cluster(self, name: str) -> None:
+        await self._let_go(name)
+        view = self.views.pop(name)
+        self.clusters.pop(name).watches.stop()
+        await view.api.close()
+
+    async def _let_go(self, name: str) -> None:
+        """Write nothing there any more, and let another daemon have it."""
+        if self._tasks is not None:
+            await self._tasks.end(f"cluster {name}")
+        await self.clusters[name].tenure.pass_on()
+
+    def _add_target(self, target: Target) -> None:
+        track = self._track(target.source)
+        cluster = self.clusters[target.cluster]
+        view = cluster.view
+        gatherer = Gatherer(target, view, cluster.watches, track.mirror, self._renderers[target.source.name])
+        journal = Journal(target.id, log=self._log, clock=self.clock, meter=self.meter)
+        siblings = Siblings(view, target.name, lambda: _wanted_commits(cluster))
+        actuator = Actuator(target, view, journal, clock=self.clock)
+        reconciler = Reconciler(target, view, gatherer, siblings, actuator, journal, clock=self.clock)
+        loop = TargetLoop(target, view, track, gatherer, reconciler, journal, clock=self.clock)
         track.bells.append(loop.bell)
         view.bells[target.name] = loop.bell
-        parts.targets.append(loop)
-        parts.gatherers[target.id] = gatherer
-    by_mirror: dict[int, list[Track]] = defaultdict(list)
-    for track in parts.tracks.values():
-        by_mirror[id(track.mirror)].append(track)
-    parts.sources = [SourceLoop(tracks[0].mirror, tracks, clock=clock) for tracks in by_mirror.values()]
-    return parts
+        cluster.targets.append(loop)
+        self.targets.append(loop)
+        self.gatherers[target.id] = gatherer
+
+    async def _remove_target(self, loop: TargetLoop) -> None:
+        """Its objects and its record stay as they are."""
+        loop.stop()
+        await turns_ended([loop], within_s=QUIET_WITHIN_S)
+        if self._tasks is not None:
+            await self._tasks.end(f"target {loop.target.id}")
+        name = loop.target.name
+        loop.track.bells.remove(loop.bell)
+        cluster = self.clusters[loop.target.cluster]
+        cluster.targets.remove(loop)
+        cluster.watches.drop(name)
+        del loop.view.bells[name]
+        loop.view.claims.pop(name, None)
+        self.targets.remove(loop)
+        del self.gatherers[loop.target.id]
+
+    def _track(self, source: Source) -> Track:
+        key = (source.name, source.branch)
+        if key not in self.tracks:
+            mirror = self.mirrors.get(source.repository)
+            if mirror is None:
+                mirror = self.mirrors[source.repository] = self.edges.mirror(self.configuration.agent, source)
+            track = self.tracks[key] = Track(source, mirror, clock=self.clock, log=self._log, store=self._store)
+            loop = next((loop for loop in self.sources if loop.mirror is mirror), None)
+            if loop is None:
+                loop = SourceLoop(mirror, clock=self.clock, meter=self.meter)
+                self.sources.append(loop)
+            loop.tracks.append(track)
+            loop.bell.ring()
+        return self.tracks[key]
+
+    async def _remove_tracks(self, targets: Collection[Target]) -> None:
+        """What no target follows any more, or not in this way."""
+        followed = {target.source for target in targets}
+        for key, track in list(self.tracks.items()):
+            if track.source not in followed:
+                del self.tracks[key]
+                loop = next(loop for loop in self.sources if track in loop.tracks)
+                loop.tracks.remove(track)
+        for loop in [loop for loop in self.sources if not loop.tracks]:
+            self.sources.remove(loop)
+            if self._tasks is not None:
+                await self._tasks.end(_name(loop))
+        in_use = {track.source.repository for track in self.tracks.values()}
+        for repository in [repository for repository in self.mirrors if repository not in in_use]:
+            await self.mirrors.pop(repository).close()
 
 
-def _track(parts: Parts, source: Source, *, log: Log, store: Store, clock: Clock) -> Track:
-    key = (source.name, source.branch)
-    if key not in parts.tracks:
-        mirror = parts.mirrors.get(source.repository)
-        if mirror is None:
-            mirror = parts.edges.mirror(parts.configuration.agent, source)
-            parts.mirrors[source.repository] = mirror
-        parts.tracks[key] = Track(source, mirror, clock=clock, log=log, store=store)
-    return parts.tracks[key]
+def _name(source: SourceLoop) -> str:
+    return f"source {id(source)}"
 
 
 def mirror_name(repository: Repository) -> str:
@@ -136,12 +264,8 @@ def mirror_name(repository: Repository) -> str:
     return sha256(repr(repository).encode()).hexdigest()[:20]
 
 
-def _wanted_commits(parts: Parts, view: ClusterView) -> Mapping[str, str]:
-    return {
-        loop.target.name: loop.track.admitted.commit if loop.track.admitted else ""
-        for loop in parts.targets
-        if loop.view is view
-    }
+def _wanted_commits(cluster: ClusterLoop) -> Mapping[str, str]:
+    return {loop.target.name: loop.track.admitted.commit if loop.track.admitted else "" for loop in cluster.targets}
 
 
 class Silence:

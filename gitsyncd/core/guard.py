@@ -12,7 +12,7 @@ from dataclasses import replace
 from gitsyncd.core.order import CRD, NAMESPACE
 from gitsyncd.model.inventory import Inventory
 from gitsyncd.model.manifest import Desired
-from gitsyncd.model.plan import Change, Operation, Plan, Refusal
+from gitsyncd.model.plan import Change, Guarded, Operation, Plan, Refusal
 from gitsyncd.model.target import PrunePolicy
 
 NEVER_TOO_MANY = 5
@@ -59,15 +59,17 @@ def budget(policy: PrunePolicy, recorded: int) -> int:
 
 def _refusal(prunes: tuple[Change, ...], desired: Desired, inventory: Inventory, policy: PrunePolicy) -> Refusal | None:
     if not desired.manifests and not desired.unknown and not policy.allow_empty:
-        return Refusal(reason="the revision has no object at all for this target", prune=len(prunes), limit=0)
+        reason = "the revision has no object at all for this target"
+        return Refusal(guarded=Guarded.EMPTY, reason=reason, prune=len(prunes), limit=0)
     limit = budget(policy, len(inventory.entries))
     if len(prunes) > limit:
         reason = f"{len(prunes)} of {len(inventory.entries)} objects would be deleted, at most {limit} may be"
-        return Refusal(reason=reason, prune=len(prunes), limit=limit)
+        return Refusal(guarded=Guarded.BUDGET, reason=reason, prune=len(prunes), limit=limit)
     grave = [str(change.id) for change in prunes if _needs_approval(change)]
     if grave:
         more = f" and {len(grave) - 1} more" if len(grave) > 1 else ""
-        return Refusal(reason=f"deleting {grave[0]}{more} needs approval", prune=len(prunes), limit=0)
+        reason = f"deleting {grave[0]}{more} needs approval"
+        return Refusal(guarded=Guarded.APPROVAL_NEEDED, reason=reason, prune=len(prunes), limit=0)
     return None
 
 

@@ -21,8 +21,11 @@ _WORST_FIRST = (
 """States that are told by name. A target that is syncing is only counted: it changes from second to second."""
 
 
-def headline(states: Mapping[str, TargetState]) -> str:
-    """`12 of 14 targets in sync, 1 failed: web@eu-1, 1 syncing`: the states of all targets, by name."""
+def headline(states: Mapping[str, TargetState], *, refused: bool = False) -> str:
+    """`12 of 14 targets in sync, 1 failed: web@eu-1, 1 syncing`: the states of all targets, by name.
+
+    `refused`: the agent file as it is now cannot be used, and the one before it stays in force.
+    """
     by_state: dict[TargetState, list[str]] = {}
     for name, state in states.items():
         by_state.setdefault(state, []).append(name)
@@ -33,6 +36,8 @@ def headline(states: Mapping[str, TargetState]) -> str:
     ]
     if TargetState.SYNCING in by_state:
         parts.append(f"{len(by_state[TargetState.SYNCING])} syncing")
+    if refused:
+        parts.append("the changed agent file is refused")
     return ", ".join(parts)
 
 

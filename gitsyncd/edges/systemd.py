@@ -20,6 +20,8 @@ _TICK_S = 5.0
 """How old the status line may get. A look at each target's state costs microseconds."""
 _PATIENCE_S = 60.0
 """While starting: how long after the last sign of life systemd waits on."""
+STOPPING = "stopping"
+"""The last status."""
 _BACKLOG = 16
 """Messages that are kept for a manager that is not reading just now."""
 
@@ -32,6 +34,7 @@ class Notifier:
         self.watchdog_s = watchdog_s
         self.is_ready = False
         self._address = _address(address)
+        self._is_reloading = False
         self._unsent: list[str] = []
         self._shown = ""
 
@@ -50,7 +53,7 @@ class Notifier:
         return bool(self._address)
 
     def ready(self, status: str) -> None:
-        """Start-up, or a reload, is over."""
+        """Start-up is over."""
         self.is_ready = True
         self._shown = _one_line(status)
         self._send(f"READY=1\nSTATUS={self._shown}")
@@ -62,14 +65,25 @@ class Notifier:
             self._send(f"STATUS={line}")
 
     def reloading(self) -> None:
-        """The configuration is being read again; `ready` says that it is over.
+        """The configuration is being read again; `reloaded` says that it is over. Silent while starting, since the end
+        of a reload is told by the same word as the end of a start.
 
         The time lets `Type=notify-reload` tell this answer from one to an earlier signal; `Type=notify` ignores it.
         """
-        self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        self._is_reloading = self.is_ready
+        if self._is_reloading:
+            self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+
+    def reloaded(self, status: str) -> None:
+        """It is over, well or badly."""
+        if self._is_reloading:
+            self._is_reloading = False
+            self.ready(status)
 
     def stopping(self) -> None:
-        self._send("STOPPING=1\nSTATUS=stopping")
+        self._is_reloading = False  # nothing is ready any more
+        self._shown = STOPPING
+        self._send(f"STOPPING=1\nSTATUS={STOPPING}")
 
     def watchdog(self) -> None:
         """A sign of life. While starting it asks for more time instead: the watchdog watches from `ready` on only."""

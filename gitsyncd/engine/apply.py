@@ -24,7 +24,16 @@ from gitsyncd.core.ownership import blame, take_over, writers_beyond
 from gitsyncd.core.writers import classify, is_client_side_tool
 from gitsyncd.engine.supervise import bug
 from gitsyncd.model.answers import ApplyOptions
-from gitsyncd.model.errors import Changed, ClusterError, Conflict, GitsyncdError, Immutable, KindUnknown, NotFound
+from gitsyncd.model.errors import (
+    Changed,
+    ClusterError,
+    ClusterUnreachable,
+    Conflict,
+    GitsyncdError,
+    Immutable,
+    KindUnknown,
+    NotFound,
+)
 from gitsyncd.model.manifest import Apply
 from gitsyncd.model.observed import Addition, Blame
 from gitsyncd.model.plan import DriftKind, Operation
@@ -111,6 +120,8 @@ class Actuator:
             await self._wait_for_needs(change, desired, done)
             outcome = await self._do(change)
         except GitsyncdError as error:
+            if isinstance(error, ClusterUnreachable):
+                self._view.doubtful = True
             outcome = Outcome(change=change, error=error)
         except Exception as error:  # noqa: BLE001 - a bug met at one object must not hide the outcomes of the others
             outcome = Outcome(change=change, error=bug(error))

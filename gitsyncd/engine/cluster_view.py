@@ -20,7 +20,15 @@ from gitsyncd.core.desired import SECRET
 from gitsyncd.core.health import assess
 from gitsyncd.core.marks import AGENT_LABEL
 from gitsyncd.core.observe import observe
-from gitsyncd.model.errors import ClusterReplaced, ClusterUnreachable, GitsyncdError, KindUnknown, LocalError
+from gitsyncd.model.errors import (
+    ClusterReplaced,
+    ClusterRestored,
+    ClusterUnreachable,
+    GitsyncdError,
+    KindUnknown,
+    LocalError,
+    StandingBy,
+)
 from gitsyncd.model.ids import ObjectId, ObjectType, ResourceType
 from gitsyncd.model.units import rfc3339
 
@@ -98,6 +106,14 @@ class ClusterView:
         self.since = clock.now()
         self.uid = ""
         self.version = ""
+        self.writer = ""
+        """The daemon that writes to this cluster, as far as that is known; this one or another of its name."""
+        self.doubtful = False
+        """Something broke since it was last known who answers: to be asked before the next turn."""
+        self._newest = 0
+        """The highest version of the store that was seen."""
+        self.unfit: asyncio.Event | None = None
+        """Set when what is known of this cluster cannot be gone on with."""
         self.key = b""
         self.selector = f"{AGENT_LABEL}={agent.name}"
         self._clock = clock
@@ -116,30 +132,75 @@ class ClusterView:
 
     # --- the cluster as such -------------------------------------------------------------------------------------
 
-    async def open(self) -> None:
-        """Learn who answers, what it serves and what we own there. Raises `ClusterError` or `StateError`."""
-        await self.identify()
-        self._serves(await self.api.discover())
-        self.inventories = dict(await self.api.load_inventories())
+    async def read(self) -> None:
+        """Learn what the cluster serves and what we own there. Raises `ClusterError` or `StateError`."""
+        found, inventories = await asyncio.gather(self.api.discover(), self.api.load_inventories())
+        self._serves(found)
+        self.inventories = dict(inventories)
         for target, inventory in self.inventories.items():
             if inventory.cluster_uid and inventory.cluster_uid != self.uid:
                 raise self._replaced(f"the inventory of target {target} was written on another cluster")
 
     async def identify(self) -> ClusterIdentity:
-        """Compare the cluster's identity with the one that is known.
+        """Compare the cluster's identity, and how far its store has come, with what is known.
 
-        Raises `ClusterReplaced` before anything is written.
+        Raises `ClusterReplaced` or `ClusterRestored` before anything is written.
         """
         identity = await self.api.identity()
         name = f"cluster-{self.cluster.name}"
         known = self.uid or str(self._store.load(name).get("uid", ""))
         if known and known != identity.uid:
+            self._give_up()
             raise self._replaced(f"kube-system has the UID {identity.uid}, and {known} is known")
         if not known:
             with suppress(LocalError):  # every inventory says it, too
                 self._store.save(name, {"uid": identity.uid})
         self.uid, self.version = identity.uid, identity.version
+        version, newest = _number(identity.resource_version), self._newest
+        if version:
+            self._newest = version
+        if version and version < newest:
+            self._give_up()
+            raise ClusterRestored(
+                f"an older state was put back: its version is {version}, and {newest} was seen",
+                subject=f"cluster {self.cluster.name}",
+            )
+        self.doubtful = False
         return identity
+
+    async def verify(self) -> None:
+        """Before a turn: when something broke, make sure that the same cluster answers, in a state that goes on.
+
+        Raises `ClusterError`.
+        """
+        self.require()
+        if self.doubtful:
+            await self.identify()
+
+    def _give_up(self) -> None:
+        if self.unfit is not None:
+            self.unfit.set()
+
+    def has_come_to(self, version: str) -> None:
+        """A version of the store that was seen: that of an object of the core group, or of a list of them."""
+        self._newest = max(self._newest, _number(version))
+
+    def leave(self, why: GitsyncdError) -> None:
+        """Forget what is live and recorded: another daemon may change both from now on. Targets hear why."""
+        self.error = why
+        self.inventories, self.objects, self.unsure = {}, {}, set()
+        self._news, self._writing = {}, {}
+        self._wake()
+        for bell in self.bells.values():
+            bell.ring()
+
+    def stand_by(self, writer: str) -> None:
+        """Another daemon of our name writes to this cluster."""
+        if isinstance(self.error, StandingBy) and self.writer == writer:
+            return
+        self.writer = writer
+        self.since = self._clock.now()
+        self.leave(StandingBy(f"{writer} writes to this cluster", subject=f"cluster {self.cluster.name}"))
 
     def _replaced(self, why: str) -> ClusterReplaced:
         return ClusterReplaced(
@@ -151,10 +212,11 @@ class ClusterView:
 
     def down(self, error: GitsyncdError) -> None:
         """Say once that the cluster cannot be used; targets are told by their next turn."""
-        if self.error is None:
+        changed = isinstance(error, ClusterReplaced | ClusterRestored)
+        if self.error is None or (changed and type(self.error) is not type(error)):
             self.since = self._clock.now()
-            event = "cluster changed" if isinstance(error, ClusterReplaced) else "cluster unreachable"
-            level = self._log.error if isinstance(error, ClusterReplaced) else self._log.warning
+            event = "cluster changed" if changed else "cluster unreachable"
+            level = self._log.error if changed else self._log.warning
             level(
                 event,
                 cluster=self.cluster.name,
@@ -169,23 +231,24 @@ class ClusterView:
         """Say once that it can be used again, and have every target look at everything."""
         if self.error is None:
             return
-        self._log.info(
-            "cluster recovered", cluster=self.cluster.name, since=rfc3339(self.since), error=self.error.message
-        )
+        if not isinstance(self.error, StandingBy):
+            self._log.info(
+                "cluster recovered", cluster=self.cluster.name, since=rfc3339(self.since), error=self.error.message
+            )
         self.error, self.since = None, self._clock.now()
         for bell in self.bells.values():
             bell.ring()
 
     @property
     def asked(self) -> bool:
-        """Whether the cluster was asked at all: it has answered, or failed to."""
-        return bool(self.uid) or self.error is not None
+        """Whether the cluster was asked at all: it has answered to the end, or failed to."""
+        return bool(self.resources) or self.error is not None
 
     def require(self) -> None:
         """Raises the error for which this cluster cannot be used now."""
         if self.error is not None:
             raise self.error
-        if not self.uid:
+        if not self.resources:
             raise ClusterUnreachable("not connected yet", subject=f"cluster {self.cluster.name}")
 
     async def rediscover(self) -> None:
@@ -284,6 +347,8 @@ class ClusterView:
             return
         if before is not None and _is_older(event.resource_version, before.resource_version):
             return
+        if feed.type.api_version == "v1":
+            self.has_come_to(event.resource_version)
         after = self.record(object_id, orjson.loads(event.object))
         self.unsure.discard(object_id)
         if self._noticed(object_id, before, after):
@@ -387,6 +452,11 @@ def _is_older(version: str, known: str) -> bool:
     if version.isdecimal() and known.isdecimal():
         return int(version) <= int(known)
     return version == known
+
+
+def _number(version: str) -> int:
+    """0 for a version that is no number: then nothing can be told from it."""
+    return int(version) if version.isdecimal() else 0
 
 
 def _within(object_id: ObjectId, feed: Feed) -> bool:

@@ -17,7 +17,7 @@ from gitsyncd.core.plan import Scene, plan
 from gitsyncd.engine.apply import GONE_WITHIN_S, Actuator
 from gitsyncd.engine.journal import Journal, held_hint, refusal_hint
 from gitsyncd.engine.target_loop import Suspension
-from gitsyncd.model.errors import GitsyncdError, KindUnknown, PlanRefused, UsageError
+from gitsyncd.model.errors import GitsyncdError, KindUnknown, PlanRefused, StandingBy, UsageError
 from gitsyncd.model.inventory import Entry, EntryState
 from gitsyncd.model.manifest import Desired
 from gitsyncd.model.observed import Observed
@@ -54,7 +54,9 @@ class Control:
         log: Log,
         store: Store,
     ) -> None:
-        self._configuration = configuration
+        self.configuration = configuration
+        self.refusal: GitsyncdError | None = None
+        """Why the agent file as it stands now is not in force."""
         self._version = version
         self._targets = targets
         self._sources = sources
@@ -75,23 +77,32 @@ class Control:
         ]
         chosen = self._chosen(managed) if names else list(self._targets)
         return {
-            "agent": self._configuration.agent.name,
+            "agent": self.configuration.agent.name,
             "version": self._version,
+            "configuration": self._configuration_status(),
             "targets": [self._target_status(loop) for loop in chosen] + unmanaged,
             "sources": [_source_status(track) for loop in self._sources for track in loop.tracks],
             "clusters": [_cluster_status(view) for view in self._views.values()],
         }
 
+    def _configuration_status(self) -> dict[str, Any]:
+        refusal = self.refusal
+        return {
+            "file": str(self.configuration.file),
+            "error": refusal.message if refusal else None,
+            "hint": refusal.hint if refusal else None,
+        }
+
     def in_sync(self, names: Sequence[str] = ()) -> bool:
         """Whether all of these targets are."""
-        return all(_state(loop) is TargetState.IN_SYNC for loop in (self._chosen(names) if names else self._targets))
+        return all(state_of(loop) is TargetState.IN_SYNC for loop in (self._chosen(names) if names else self._targets))
 
     def _target_status(self, loop: TargetLoop) -> dict[str, Any]:
         health = loop.health()
         track = loop.track
         return {
             "target": loop.target.id,
-            "state": _state(loop),
+            "state": state_of(loop),
             "revision": str(loop.revision) if loop.revision else None,
             "admitted": str(track.admitted) if track.admitted else None,
             "head": f"{track.source.branch}@sha1:{track.head}" if track.head else None,
@@ -278,7 +289,7 @@ class Control:
         }
 
     def _require_deletable(self, name: str, view: ClusterView) -> None:
-        if not view.uid:
+        if not view.resources:
             raise UsageError(
                 f"cluster {view.cluster.name} has not answered, so what {name} owns there is not known",
                 hint=f"Wait until it answers, or name another cluster: gitsyncd delete {name}@CLUSTER --yes",
@@ -421,17 +432,19 @@ def _source_status(track: Track) -> dict[str, Any]:
 
 
 def _cluster_status(view: ClusterView) -> dict[str, Any]:
-    state = "unreachable" if view.error else "ready" if view.uid else "unknown"
+    standing_by = isinstance(view.error, StandingBy)
+    state = "standby" if standing_by else "unreachable" if view.error else "ready" if view.resources else "unknown"
     return {
         "cluster": view.cluster.name,
         "state": state,
         "since": _moment(view.since),
-        "error": str(view.error) if view.error else None,
+        "error": str(view.error) if view.error and not standing_by else None,
+        "writer": view.writer or None,
         "server_version": view.version or None,
     }
 
 
-def _state(loop: TargetLoop) -> TargetState:
+def state_of(loop: TargetLoop) -> TargetState:
     """What was in sync when its cluster last answered is not known to be so while it does not."""
     unheard = loop.view.error is not None and loop.state is TargetState.IN_SYNC
     return TargetState.UNKNOWN if unheard else loop.state

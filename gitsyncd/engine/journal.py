@@ -1,6 +1,7 @@
 """What is said of a turn: the log events of one target, and nothing twice.
 
-The events and their keys are a promise to whoever reads the log with a program: `docs/reference/log.md`.
+The events and their keys are a promise to whoever reads the log with a program: `docs/reference/log.md`. What is said
+and has to be counted is counted here, too.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from gitsyncd.core.fields import MAX_PATHS
 from gitsyncd.core.plan import DELETED_ON_CLUSTER
+from gitsyncd.engine.meter import Meter
 from gitsyncd.model.errors import Changed, GitsyncdError, RenderError, StateError
 from gitsyncd.model.observed import Writer
 from gitsyncd.model.plan import DriftKind, Operation
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from gitsyncd.core.ledger import Outcome
     from gitsyncd.engine.ports import Clock, Log
     from gitsyncd.model.ids import ObjectId
-    from gitsyncd.model.observed import Addition
+    from gitsyncd.model.observed import Addition, Blame
     from gitsyncd.model.plan import Plan
     from gitsyncd.model.source import Revision
 
@@ -38,8 +40,10 @@ _DONE = {
 class Journal:
     """The log of one target. Remembers what has been said once and must not be repeated."""
 
-    def __init__(self, target: str, *, log: Log, clock: Clock) -> None:
+    def __init__(self, target: str, *, log: Log, clock: Clock, meter: Meter | None = None) -> None:
+        """Without a `meter` what is counted is lost."""
         self._target = target
+        self._meter = meter or Meter()
         self._log = log
         self._clock = clock
         self._foreign_told: dict[ObjectId, set[str]] = defaultdict(set)
@@ -70,8 +74,11 @@ class Journal:
     def plan_refused(self, plan: Plan) -> None:
         """Once per plan: the same one is refused at every full look until somebody does something about it."""
         assert plan.refused is not None
-        say = self._log.debug if self._refusal_told == plan.digest else self._log.error
+        news = self._refusal_told != plan.digest
+        say = self._log.error if news else self._log.debug
         self._refusal_told = plan.digest
+        if news:
+            self._meter.refuses(self._target, plan.refused.guarded)
         say(
             "plan refused",
             target=self._target,
@@ -136,8 +143,11 @@ class Journal:
             # The fields concerned are no longer ours to send (another manager owns what `ignore_fields` names): the
             # record was brought up to date and nothing was put back.
             self._log.debug("drift reverted", **self._drift(outcome))
-        else:
-            self._log.warning("drift reverted", **self._drift(outcome))
+            return
+        self._log.warning("drift reverted", **self._drift(outcome))
+        self._meter.undid(
+            self._target, outcome.change.drift or DriftKind.DELETED, _writer(outcome.blame), outcome.took_s
+        )
 
     def _found(self, outcome: Outcome) -> None:
         version = outcome.change.observed.resource_version if outcome.change.observed else "absent"
@@ -154,7 +164,7 @@ class Journal:
             "kind": change.drift,
             "fields": list(outcome.fields[:MAX_PATHS]),
             "manager": blame.manager if blame is not None else None,
-            "writer": (blame.writer if blame is not None else None) or Writer.UNKNOWN,
+            "writer": _writer(blame),
             "at": rfc3339(at or self._clock.now()),
             "took_s": round(outcome.took_s, 4),
         }
@@ -204,6 +214,7 @@ class Journal:
 
     def in_sync(self, revision: Revision, objects: int, took_s: float, *, news: bool) -> None:
         say = self._log.info if news else self._log.debug
+        self._meter.in_sync_at[self._target] = self._clock.now()
         say("target in sync", target=self._target, revision=str(revision), objects=objects, took_s=round(took_s, 4))
 
     def target_failed(self, revision: str, failed: int, error: GitsyncdError, retry_s: float) -> None:
@@ -226,8 +237,16 @@ class Journal:
         )
         self.target_failed(str(revision), 0, error, 0.0)
 
+    def turned(self, took_s: float) -> None:
+        """A turn is over, good or bad. It is only counted: what came of it is said by the other methods."""
+        self._meter.turned(self._target, took_s)
+
     def waiting(self, reason: str) -> None:
         self._log.info("target waiting", target=self._target, **{"for": reason})
+
+
+def _writer(blame: Blame | None) -> Writer:
+    return (blame.writer if blame is not None else None) or Writer.UNKNOWN
 
 
 def explain(error: GitsyncdError | str) -> dict[str, str]:

@@ -6,7 +6,7 @@ some seconds, since patience between turns is the engine's. All of them may be c
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from gitsyncd.model.answers import ApplyOptions, ClusterIdentity, Discovery, Listing, WatchEvent
 from gitsyncd.model.ids import ObjectId, ResourceType
 from gitsyncd.model.inventory import Inventory
+from gitsyncd.model.lease import Candidate, Lease
 from gitsyncd.model.manifest import Document
 from gitsyncd.model.source import Revision, Snapshot
 
@@ -98,7 +99,40 @@ class Renderer(Protocol):
 
 
 class ClusterApi(Protocol):
-    """One API server. Requests share one limiter; watches have connections of their own."""
+    """One API server. Requests share one limiter; watches have connections of their own.
+
+    Until `allow_writes` was called, and after the moment that it names, whatever writes raises `LeaseLost`; the methods
+    about the lease itself do not.
+    """
+
+    def allow_writes(self, until: float) -> None:
+        """Let writes pass until then, on the engine's monotonic clock."""
+
+    async def read_lease(self) -> Lease | None:
+        """None when there is none yet."""
+
+    async def take_lease(self, before: Lease | None, *, holder: str, duration_s: float) -> Lease:
+        """Make it ours. Raises `Changed` when it is no longer `before`."""
+
+    async def renew_lease(self, *, holder: str) -> Lease:
+        """Raises `Changed` when it is not `holder`'s."""
+
+    async def pass_lease_on(self, *, holder: str, heir: str) -> None:
+        """Give it up to `heir`, or (empty) to whoever comes first. Raises `Changed` when it is not `holder`'s."""
+
+    async def stand_by(self, holder: str, candidate: Candidate | None) -> Lease:
+        """Tell the daemon that holds the lease that `holder` would take a share, or (None) would not."""
+
+    def lease_changes(self, lease: Lease) -> AsyncGenerator[Lease, None]:
+        """Each new state since this reading, until the stream ends. Raises `ClusterError`."""
+
+    @property
+    def requests(self) -> Mapping[tuple[str, str], int]:
+        """So far, watches included, by verb and code; the code is `error` where no answer came."""
+
+    @property
+    def watching(self) -> int:
+        """Watches that are open."""
 
     async def identity(self) -> ClusterIdentity: ...
 

@@ -102,7 +102,7 @@ class Reconciler:
 
     async def look(self, revision: Revision, scope: Collection[ObjectId] | None = None) -> tuple[Facts, Plan]:
         """Everything up to the guard: what a turn would do now. Nothing is written."""
-        self._view.require()
+        await self._view.verify()
         facts = await self._gatherer.gather(revision, scope, self._siblings)
         scene = Scene(
             target=self._target.name,

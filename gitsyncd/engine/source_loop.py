@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from gitsyncd.core.admission import REWOUND, admit
 from gitsyncd.core.backoff import next_delay
 from gitsyncd.engine.journal import held_hint
+from gitsyncd.engine.meter import Meter
 from gitsyncd.engine.trigger import Bell
 from gitsyncd.model.errors import (
     GitsyncdError,
@@ -49,6 +50,8 @@ class Track:
         self.bells: list[Bell] = []
         self.looked = asyncio.Event()
         """Set after the first answer, good or bad."""
+        self.answered = clock.monotonic()
+        """When the remote last gave a usable answer; at first, when this was made."""
         self._clock = clock
         self._log = log
         self._store = store
@@ -95,6 +98,7 @@ class Track:
         if head != self.head or self.admitted is None:
             self.head = head
             await self._admit()
+        self.answered = self._clock.monotonic()
         self.looked.set()
 
     async def failed(self, error: GitsyncdError) -> None:
@@ -221,8 +225,12 @@ class Track:
 class SourceLoop:
     """All branches of one repository that some target follows: one conversation for them together."""
 
-    def __init__(self, mirror: Mirror, tracks: Sequence[Track], *, clock: Clock) -> None:
-        self.tracks = tracks
+    def __init__(self, mirror: Mirror, *, clock: Clock, meter: Meter | None = None) -> None:
+        self.tracks: list[Track] = []
+        self._meter = meter or Meter()
+        self.bell = Bell()
+        """Rung to look at once."""
+        self.mirror = mirror
         self._mirror = mirror
         self._clock = clock
         self._failures = 0
@@ -232,15 +240,15 @@ class SourceLoop:
 
     async def run(self) -> None:
         """Look, wait, look again: for ever."""
-        interval = min(track.source.interval for track in self.tracks)
         while True:
             await self.look(spare=True)
+            interval = min((track.source.interval for track in self.tracks), default=_CAP)
             delay = interval
             # A server that says no is there: mended credentials are used within one interval.
             denied = any(isinstance(track.error, SourceDenied) for track in self.tracks)
             if self._failures and not denied:
                 delay = next_delay(self._failures, base=min(_RETRY, interval), cap=_CAP, jitter=self._clock.jitter())
-            await asyncio.sleep(delay.total_seconds())
+            await self.bell.wait(delay.total_seconds())
 
     async def look(self, *, spare: bool = False) -> None:
         """Ask the remote once and tell the tracks. Never raises what an edge foresees.
@@ -259,13 +267,22 @@ class SourceLoop:
                 answers = dict.fromkeys(branches, error)
             told = [
                 await self._tell(track, answers[track.source.branch])
-                for track in self.tracks
+                for track in tuple(self.tracks)
                 if track.source.branch in answers
             ]
             alone = [branch for branch, answer in answers.items() if isinstance(answer, GitsyncdError)]
             if len(alone) < len(answers):
                 self._spare(alone, answers)
             self._failures = 0 if any(told) else self._failures + 1
+            self._count([track for track in self.tracks if track.source.branch in answers])
+
+    def _count(self, asked: Iterable[Track]) -> None:
+        """Once per source, however many of its branches are followed."""
+        errors: dict[str, GitsyncdError | None] = {}
+        for track in asked:
+            errors[track.source.name] = errors.get(track.source.name) or track.error
+        for source, error in errors.items():
+            self._meter.polled(source, error)
 
     def _spare(self, failed: Sequence[str], asked: Iterable[str]) -> None:
         """Ask for branches that failed alone less and less often, up to every five minutes."""

@@ -40,6 +40,34 @@ async def supervise(name: str, work: Callable[[], Awaitable[None]], *, clock: Cl
             return
 
 
+class Tasks:
+    """Supervised loops by name, each of which can be ended alone. All of them end with their task group."""
+
+    def __init__(self, group: asyncio.TaskGroup, *, clock: Clock, log: Log) -> None:
+        self.group = group
+        self._clock = clock
+        self._log = log
+        self._running: dict[str, asyncio.Task[None]] = {}
+
+    def start(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        """Nothing where one of this name runs already."""
+        if name not in self._running:
+            task = supervise(name, work, clock=self._clock, log=self._log)
+            self._running[name] = self.group.create_task(task, name=name)
+
+    @property
+    def all_run(self) -> bool:
+        """Whether none of them is over that nobody ended."""
+        return not any(task.done() for task in self._running.values())
+
+    async def end(self, name: str) -> None:
+        """Cancel it where it stands, and wait until it is over."""
+        task = self._running.pop(name, None)
+        if task is not None:
+            task.cancel()
+            await asyncio.wait({task})
+
+
 def bug(error: BaseException) -> GitsyncdError:
     """What there is to say of an unforeseen exception where a foreseen one would be told."""
     return GitsyncdError(describe_bug(error), hint="This is a defect of gitsyncd: please report it with this line.")

@@ -22,6 +22,7 @@ from gitsyncd.model.errors import (
     RenderError,
     RevisionNotTrusted,
     SourceError,
+    StandingBy,
     Throttled,
 )
 from gitsyncd.model.report import Health, HealthStatus, TargetState
@@ -44,7 +45,15 @@ if TYPE_CHECKING:
 _AGAIN_BASE_S = 0.05
 _AGAIN_CAP_S = 5.0
 _OVERDUE_S = 900.0
-"""A loop that ended by a bug is begun again within six minutes: what is later still was forgotten."""
+"""A turn ends at the object in hand when its time is over, and a loop that met a bug is begun again within six minutes:
+what is later still hangs."""
+_FIRST_S = 3600.0
+"""Beside what the first fetch may take. By then every cluster and every source has answered, or is known not to."""
+
+
+def _timers() -> float:
+    """The clock that wakes loops. Unlike the other it stands still while the machine sleeps: nothing is late then."""
+    return asyncio.get_running_loop().time()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +100,8 @@ class TargetLoop:
         """Set after the first turn, good or bad."""
         self.finished = 0
         """Turns that are over."""
+        self.attempted = clock.monotonic()
+        """When the last step was over, good or bad; at first, when this was made."""
         self.turn_over = asyncio.Event()
         self.turning = asyncio.Lock()
         self._gatherer = gatherer
@@ -103,6 +114,9 @@ class TargetLoop:
         self._stopping = False
         self._full_due = clock.monotonic()
         self._objects = 0
+        self._news_by = _timers()
+        """When the turn in progress should be over, or else the next one begin."""
+        self._first_by = self._news_by + target.source.timeout.total_seconds() + _FIRST_S
         self._before = TargetState.UNKNOWN
         """The state before the turn in progress."""
 
@@ -112,17 +126,22 @@ class TargetLoop:
         """Wait for a reason to look, look, and so on for ever."""
         self.bell.ring()
         while True:
-            wake = await self.bell.wait(max(0.0, self._next_look() - self._clock.monotonic()))
+            wait = max(0.0, self._next_look() - self._clock.monotonic())
+            self._news_by = _timers() + wait
+            wake = await self.bell.wait(wait)
             async with self.turning:
+                self._news_by = _timers() + self.target.timeout.total_seconds()
                 await self._step(wake)
             self.finished += 1
+            self.attempted = self._clock.monotonic()
             self.turn_over.set()
             self.turn_over = asyncio.Event()
 
     @property
     def on_schedule(self) -> bool:
-        """Whether it is in a turn or has one coming. One that is neither was dropped: nobody will ever look again."""
-        return self.turning.locked() or self._clock.monotonic() < self._next_look() + _OVERDUE_S
+        """Whether it is in a turn that is not overdue, or has one coming. If not, it hangs or was forgotten."""
+        now = _timers()
+        return now < self._news_by + _OVERDUE_S and (self.tried.is_set() or now < self._first_by)
 
     def _next_look(self) -> float:
         fight = self.reconciler.next_fight_look()
@@ -139,6 +158,9 @@ class TargetLoop:
         if not self.view.asked:
             self._full_due = self._clock.monotonic() + self.target.interval.total_seconds()
             return  # its first answer, good or bad, rings
+        if isinstance(self.view.error, StandingBy):
+            self._stand_by(self.view.error)
+            return
         fights = self.reconciler.fighting()
         wanted = self.view.claims[self.target.name].ids
         full = (
@@ -151,12 +173,14 @@ class TargetLoop:
         )
         due = self._clock.monotonic() >= self._full_due
         scope = None if full and (due or wake.everything or not fights) else wake.ids | fights
+        begun = self._clock.monotonic()
         try:
             await self._turn(revision, scope)
         except GitsyncdError as error:
             self._failed(revision, error)
         except Exception as error:  # noqa: BLE001 - a bug in one target's turn must not end its loop
             self._failed(revision, bug(error))
+        self._journal.turned(self._clock.monotonic() - begun)
         self.tried.set()
 
     async def _turn(self, revision: Revision, scope: frozenset[ObjectId] | None) -> None:
@@ -174,6 +198,7 @@ class TargetLoop:
             return (
                 self._stopping
                 or self.suspension is not None
+                or self.view.error is not None
                 or self._clock.monotonic() > deadline
                 or (newest is not None and newest.commit != asked.commit)
             )
@@ -223,7 +248,9 @@ class TargetLoop:
     def _late(self, report: TurnReport, took_s: float) -> bool:
         """Whether the turn ended early for no other reason than its time."""
         newest = self.track.admitted
-        other = self._stopping or self.suspension is not None or (newest and newest.commit != report.revision.commit)
+        other = (
+            self._stopping or self.suspension or self.view.error or (newest and newest.commit != report.revision.commit)
+        )
         return report.superseded and took_s > self.target.timeout.total_seconds() and not other
 
     def _conclude(self, report: TurnReport, revision: Revision, took_s: float, *, moved: bool) -> None:
@@ -317,6 +344,15 @@ class TargetLoop:
         elif not self.track.looked.is_set():
             self._enter(TargetState.UNKNOWN)
 
+    def _stand_by(self, error: StandingBy) -> None:
+        """Another daemon writes to this cluster, and only it knows how the target fares."""
+        if str(self.problems.get(None)) != str(error):
+            self._journal.waiting(error.message)
+        self.problems, self.refused = {None: error}, None
+        self._full_due = self._clock.monotonic() + self.target.interval.total_seconds()
+        self._enter(TargetState.WAITING)
+        self.tried.set()
+
     async def _soon(self, ids: frozenset[ObjectId]) -> None:
         """Objects that changed under our hands are looked at again at once, but never in a hot loop."""
         self._again += 1
@@ -354,7 +390,7 @@ class TargetLoop:
             # The calendar rings at that moment; this is for one that rang a little early.
             wait = min(wait, max((self.suspension.until - self._clock.now()).total_seconds(), _AGAIN_BASE_S))
         self._full_due = self._clock.monotonic() + wait
-        if self.track.admitted is not None and self.view.uid:
+        if self.track.admitted is not None and self.view.resources:
             try:
                 await self._gatherer.desire(self.track.admitted)
             except GitsyncdError as error:
@@ -368,8 +404,9 @@ class TargetLoop:
         self.bell.ring()
 
     def stop(self) -> None:
-        """The turn in progress ends at the next object."""
+        """The turn in progress ends at the next object, and nobody waits for its first one any more."""
         self._stopping = True
+        self.tried.set()
 
     def resume(self) -> None:
         self.suspension = None

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from gitsyncd.core.backoff import next_delay
 from gitsyncd.engine.cluster_view import Feed
 from gitsyncd.engine.supervise import supervise
-from gitsyncd.model.errors import ClusterDenied, ClusterError, Expired, KindUnknown
+from gitsyncd.model.errors import ClusterDenied, ClusterError, ClusterUnreachable, Expired, KindUnknown
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -66,6 +66,19 @@ class Watches:
             task = self._running.pop(feed)
             if task is not None:
                 task.cancel()
+
+    def drop(self, target: str) -> None:
+        """A target that is gone needs nothing any more."""
+        self._needs.pop(target, None)
+        self._drop_unneeded()
+
+    def stop(self) -> None:
+        """End all feeds: what is seen next is listed afresh."""
+        for task in self._running.values():
+            if task is not None:
+                task.cancel()
+        self._running, self._listed, self._denied = {}, {}, {}
+        self._stale = set()
 
     async def _see_kind(self, kind: ObjectType, places: Collection[str]) -> dict[ObjectType, ClusterError]:
         if kind not in self._view.resources:
@@ -122,6 +135,8 @@ class Watches:
             namespace=feed.namespace,
             each=lambda item: self._view.met(feed, item),
         )
+        if feed.type.api_version == "v1":
+            self._view.has_come_to(listing.resource_version)
         self._view.listed(feed, listing.items)
         self._stale.discard(feed)
         return listing.resource_version
@@ -151,6 +166,7 @@ class Watches:
             except ClusterError as error:
                 failures += 1
                 self._stale.add(feed)
+                self._view.doubtful |= isinstance(error, ClusterUnreachable)
                 if isinstance(error, ClusterDenied) and not error.expired:
                     self._view.ring(feed.type)  # their turns say which objects can no longer be looked at
                 else:

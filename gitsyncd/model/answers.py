@@ -15,6 +15,8 @@ class ClusterIdentity:
 
     uid: str
     version: str
+    resource_version: str = ""
+    """Of the store at this moment: lower than one seen before means that an older state was put back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,6 +26,9 @@
         AdmissionUnavailable  fix-cluster   a webhook did not answer
         Conflict              approve       another manager owns the field
         Changed               wait          somebody else wrote in between: look again
+          LeaseLost           wait          nothing is written without the cluster's lease
+        StandingBy            wait          another daemon of this name writes to the cluster
+        ClusterRestored       wait          an older state was put back: everything is read afresh
         Expired               wait          the server forgot this resourceVersion (410)
       StateError              fix-cluster   inventory unreadable, or written by another instance
       LocalError              fix-config    disk full, no permission, no such directory on the agent's machine
@@ -263,6 +266,24 @@ class Changed(ClusterError):
     """The object is no longer the one that was decided upon (409 on uid or resourceVersion): look again."""
 
     default_hint = "Nothing to do: it is looked at again at once."
+
+
+class LeaseLost(Changed):
+    """This daemon does not hold the cluster's lease at this moment, so the request was not sent."""
+
+    default_hint = "Nothing to do: it goes on as soon as it holds the lease, or the other daemon does it."
+
+
+class StandingBy(ClusterError):
+    """Another daemon of the same name holds the cluster's lease and writes to it."""
+
+    default_hint = "Nothing to do: this daemon takes over when the other one ends or fails."
+
+
+class ClusterRestored(ClusterError):
+    """The store of the cluster went back to an older state, as after a restore from a backup."""
+
+    default_hint = "Nothing to do: everything is read afresh, and what Git says is applied again."
 
 
 class Expired(ClusterError):

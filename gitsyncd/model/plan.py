@@ -53,10 +53,22 @@ class Change:
     """Drift that policy says to report and leave alone: nothing is written."""
 
 
+class Guarded(StrEnum):
+    """What a guard keeps from happening unasked. The values are those of the label `reason` of a metric."""
+
+    EMPTY = "empty"
+    """A revision without any object for the target."""
+    BUDGET = "budget"
+    """More deletes than the target allows at once."""
+    APPROVAL_NEEDED = "approval-needed"
+    """The delete of an object, or of a kind, that takes data along."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
     """Why a guard stopped the deletes of a plan."""
 
+    guarded: Guarded
     reason: str
     prune: int
     """Deletes that the plan wanted."""

@@ -145,6 +145,20 @@ class LogFormat(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Listen:
+    """An address of this machine, and a TCP port on it; 0 is any that is free."""
+
+    host: str
+    """An IP address without brackets, or `localhost`."""
+    port: int
+    asked: bool = True
+    """Whether the agent file names it; False for a default."""
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Agent:
     """The daemon itself."""
 
@@ -152,10 +166,14 @@ class Agent:
     state_dir: Path
     cluster_namespace: str
     socket: Path
+    http: Listen | None = None
+    """None: nothing is shown over HTTP."""
     log_level: str = "info"
     log_format: LogFormat = LogFormat.AUTO
     writers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Manager name patterns by class (`person`, `delivery`, `controller`), on top of the built-in table."""
+    shares: bool = False
+    """Several daemons of this name divide the clusters among themselves."""
 
     @property
     def field_manager(self) -> str:

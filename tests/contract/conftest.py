@@ -60,6 +60,7 @@ async def server(request: pytest.FixtureRequest) -> AsyncIterator[Server]:
 
     def connect() -> KubeCluster:
         edges.append(KubeCluster(ClusterFacts(name="eu", connection=Kubeconfig(file=cluster.kubeconfig)), agent))
+        edges[-1].allow_writes(float("inf"))
         return edges[-1]
 
     def path(object_id: ObjectId) -> str:
@@ -90,7 +91,12 @@ def in_memory(namespace: str, agent: Agent) -> Server:
     def edit(object_id: ObjectId, patch: dict[str, Any], manager: str) -> None:
         memory.edit(object_id, lambda live: _merge(live, patch), manager=manager)
 
-    return Server(namespace=namespace, connect=lambda: MemoryApi(memory, agent), edit=edit, remove=memory.remove)
+    def connect() -> MemoryApi:
+        api = MemoryApi(memory, agent)
+        api.allow_writes(float("inf"))
+        return api
+
+    return Server(namespace=namespace, connect=connect, edit=edit, remove=memory.remove)
 
 
 def _merge(live: dict[str, Any], patch: dict[str, Any]) -> None:

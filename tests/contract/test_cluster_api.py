@@ -299,6 +299,20 @@ async def test_a_watch_tells_what_happens_while_it_is_open(server: Server) -> No
     assert orjson.loads(event.object) == answer
 
 
+async def test_requests_and_open_watches_are_counted(server: Server) -> None:
+    begin = (await server.api.list(CONFIG_MAPS, selector=SELECTOR, namespace=server.namespace)).resource_version
+    before = sum(server.api.requests.values())
+
+    async with watching(server, begin) as following:
+        await applied(server, "a")
+        await following.get()
+
+        assert server.api.watching == 1
+        assert sum(server.api.requests.values()) - before == 2
+
+    assert server.api.watching == 0
+
+
 async def test_an_apply_that_changes_nothing_is_no_event(server: Server) -> None:
     await applied(server, "a", color="blue")
     begin = (await server.api.list(CONFIG_MAPS, selector=SELECTOR, namespace=server.namespace)).resource_version

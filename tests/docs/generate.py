@@ -19,6 +19,7 @@ from gitsyncd.core.compare import Owner
 from gitsyncd.core.plan import TABLE, Fact
 from gitsyncd.model import errors
 from gitsyncd.model.errors import GitsyncdError
+from gitsyncd.model.metric import METRICS, PREFIX
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -87,6 +88,12 @@ ADVICE = {
     "AdmissionUnavailable": "Mend the webhook's service, or its `failurePolicy`. It is tried again.",
     "Conflict": "Decide whose it is: remove it from Git or from the other owner, or set `adopt` or `ignore_fields`.",
     "Changed": "Nothing: it is looked at again at once.",
+    "LeaseLost": "Nothing: a daemon that was paused, or that could not reach the cluster, tries again when it holds the "
+    "lease.",
+    "StandingBy": "Nothing, if two daemons of this name are meant to run: see which one writes by `gitsyncd status` there. "
+    "Otherwise stop one of them, or give it a name of its own.",
+    "ClusterRestored": "Nothing: what Git says is applied again. Objects that came back with the backup and are no longer "
+    "in Git are pruned within the usual budget.",
     "Expired": "Nothing: it is listed afresh.",
     "StateError": "[Recover the inventory](../how-to/recover-lost-state.md).",
     "LocalError": "Mend what the message names on the agent's machine: space, owner, mode, path.",
@@ -169,7 +176,7 @@ def leaves(of: type[GitsyncdError] = GitsyncdError) -> list[type[GitsyncdError]]
     """Every class of the tree that stands for one failure, in the order of the module."""
     classes = [c for c in vars(errors).values() if inspect.isclass(c) and issubclass(c, of)]
     # Of this module alone: an edge may have a private subclass, and whether it is imported must make no difference.
-    groups = {base for c in classes for base in c.__bases__ if base is not errors.Rejected}
+    groups = {base for c in classes for base in c.__bases__ if base not in {errors.Rejected, errors.Changed}}
     return [c for c in classes if c not in groups]
 
 
@@ -280,6 +287,16 @@ def writer_classes() -> str:
     return "\n".join(parts)
 
 
+# --- metrics ----------------------------------------------------------------------------------------------------------
+
+
+def metrics_table() -> str:
+    rows = [
+        (f"`{PREFIX}{m.name}`", m.type, ", ".join(f"`{name}`" for name in m.labels) or "–", m.help) for m in METRICS
+    ]
+    return table(("Metric", "Type", "Labels", "Meaning"), rows)
+
+
 # --- the recording ----------------------------------------------------------------------------------------------------
 
 _SHOWN = (4, 7, 9)
@@ -325,6 +342,7 @@ PRINTED: dict[str, Callable[[], str]] = {
     "own-annotations": own_annotations,
     "foreign-annotations": foreign_annotations,
     "writers": writer_classes,
+    "metrics": metrics_table,
     "recording": recording,
 }
 

@@ -22,7 +22,6 @@ from tests.sandbox.fixtures import MakeCluster
 pytestmark = pytest.mark.real
 
 AGENT = "edge-zero"
-WRITES = {"create", "update", "patch", "delete", "deletecollection"}
 
 
 @dataclass(slots=True)
@@ -35,7 +34,7 @@ class World:
     daemon: Daemon
 
     def writes(self) -> list[AuditEvent]:
-        return [event for event in self.cluster.audit(user_agent="gitsyncd/") if event.verb in WRITES]
+        return [event for event in self.cluster.audit(user_agent="gitsyncd/") if event.is_write and not event.is_lease]
 
     def versions(self) -> dict[str, str]:
         """Of every object of ours and of the inventory."""

@@ -6,7 +6,7 @@ engine's `ClusterApi`. Lists in bodies are atomic; a namespace that is deleted i
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -14,9 +14,10 @@ from typing import Any
 import orjson
 
 from gitsyncd.model.answers import ApplyOptions, ClusterIdentity, Discovery, Listing, WatchEvent
-from gitsyncd.model.errors import Changed, ClusterUnreachable, Conflict, Expired, KindUnknown, NotFound
+from gitsyncd.model.errors import Changed, ClusterUnreachable, Conflict, Expired, KindUnknown, LeaseLost, NotFound
 from gitsyncd.model.ids import ObjectId, ObjectType, ResourceType
 from gitsyncd.model.inventory import Inventory
+from gitsyncd.model.lease import Candidate, Lease
 from gitsyncd.model.target import Agent
 from tests.engine.fields import FieldManagers, Json
 
@@ -104,9 +105,14 @@ class MemoryCluster:
         self.stale: set[str] = set()
         """Groups whose API does not answer."""
         self.calls: list[Call] = []
+        self.lease_calls: list[Call] = []
+        """Apart, since a daemon holds its lease whatever happens."""
         self.faults: list[Fault] = []
         self.watches: set[Watch] = set()
         self.inventories: dict[tuple[str, str], tuple[Inventory, int]] = {}
+        self.leases: dict[str, Lease] = {}
+        self.lease_told = asyncio.Event()
+        self.lease_latency_s = 0.001
         self.latency_s = 0.001
         self.quick_watches = False
         """Every watch ends as soon as it began."""
@@ -192,6 +198,20 @@ class MemoryCluster:
             self.kinds[kind] = ResourceType(
                 type=kind, plural=spec["names"]["plural"], namespaced=spec["scope"] == "Namespaced", verbs=VERBS
             )
+
+    # --- leases --------------------------------------------------------------------------------------------------
+
+    def grant(self, agent: str, *, holder: str, candidates: Mapping[str, Candidate], duration_s: float = 15.0) -> Lease:
+        renewed = f"at {asyncio.get_running_loop().time():.3f}"
+        lease = Lease(holder=holder, renewed=renewed, duration_s=duration_s, resource_version="", candidates=candidates)
+        return self.tell(agent, lease)
+
+    def tell(self, agent: str, lease: Lease) -> Lease:
+        self._version += 1
+        self.leases[agent] = replace(lease, resource_version=str(self._version))
+        self.lease_told.set()
+        self.lease_told = asyncio.Event()
+        return self.leases[agent]
 
     # --- objects -------------------------------------------------------------------------------------------------
 
@@ -334,10 +354,14 @@ class MemoryApi:
         self._manager = agent.field_manager
         self._loaded: dict[str, int] = {}
         self._lost: set[str] = set()
+        self._until = float("-inf")
+        self.requests: Counter[tuple[str, str]] = Counter()
+        self.watching = 0
 
     async def _arrive(self, method: str, kind: str = "", name: str = "") -> None:
         call = Call(method, kind, name, asyncio.get_running_loop().time())
-        self.server.calls.append(call)
+        (self.server.lease_calls if method.startswith("lease") else self.server.calls).append(call)
+        self.requests[method, "200"] += 1
         for fault in self.server.faults:
             if fault.concerns(call):
                 fault.times -= 1 if fault.times > 0 else 0
@@ -346,11 +370,61 @@ class MemoryApi:
                     await fault.gate.wait()
                 if fault.error is not None:
                     raise fault.error()
-        await asyncio.sleep(self.server.latency_s)
+        await asyncio.sleep(self.server.lease_latency_s if method.startswith("lease") else self.server.latency_s)
+
+    def allow_writes(self, until: float) -> None:
+        self._until = until
+
+    def _fenced(self) -> None:
+        if asyncio.get_running_loop().time() >= self._until:
+            raise LeaseLost("nothing is written without the lease")
+
+    async def read_lease(self) -> Lease | None:
+        await self._arrive("lease-read")
+        return self.server.leases.get(self._agent)
+
+    async def take_lease(self, before: Lease | None, *, holder: str, duration_s: float) -> Lease:
+        await self._arrive("lease-take")
+        if self.server.leases.get(self._agent) != before:
+            raise Changed("the lease was taken by another daemon")
+        return self.server.grant(
+            self._agent, holder=holder, duration_s=duration_s, candidates=before.candidates if before else {}
+        )
+
+    async def renew_lease(self, *, holder: str) -> Lease:
+        await self._arrive("lease-renew")
+        return self.server.grant(self._agent, holder=holder, candidates=self._own_lease(holder).candidates)
+
+    async def pass_lease_on(self, *, holder: str, heir: str) -> None:
+        await self._arrive("lease-pass")
+        self.server.grant(self._agent, holder=heir, candidates=self._own_lease(holder).candidates)
+
+    def _own_lease(self, holder: str) -> Lease:
+        lease = self.server.leases.get(self._agent)
+        if lease is None or lease.holder != holder:
+            raise Changed("the lease was taken by another daemon")
+        return lease
+
+    async def stand_by(self, holder: str, candidate: Candidate | None) -> Lease:
+        await self._arrive("lease-stand")
+        lease = self.server.leases[self._agent]
+        others = {name: said for name, said in lease.candidates.items() if name != holder}
+        candidates = {**others, holder: candidate} if candidate else others
+        return self.server.tell(self._agent, replace(lease, candidates=candidates))
+
+    async def lease_changes(self, lease: Lease) -> AsyncGenerator[Lease, None]:
+        await self._arrive("lease-watch")
+        while True:
+            now = self.server.leases.get(self._agent)
+            if now is not None and now != lease:
+                lease = now
+                yield now
+            else:
+                await self.server.lease_told.wait()
 
     async def identity(self) -> ClusterIdentity:
         await self._arrive("identity")
-        return ClusterIdentity(uid=self.server.uid, version="v1.37.0")
+        return ClusterIdentity(uid=self.server.uid, version="v1.37.0", resource_version=self.server.version())
 
     async def discover(self) -> Discovery:
         await self._arrive("discover")
@@ -389,6 +463,7 @@ class MemoryApi:
         if self.server.quick_watches:
             return
         self.server.subscribe(watch, resource_version)
+        self.watching += 1
         try:
             while True:
                 event = await watch.queue.get()
@@ -398,9 +473,12 @@ class MemoryApi:
                     raise event
                 yield event
         finally:
+            self.watching -= 1
             self.server.watches.discard(watch)
 
     async def apply(self, resource: ResourceType, object_id: ObjectId, body: bytes, options: ApplyOptions) -> Json:
+        if not options.dry_run:
+            self._fenced()
         await self._arrive("dry run" if options.dry_run else "apply", object_id.kind, object_id.name)
         return self.server.apply(resource, object_id, body, self._manager, options)
 
@@ -412,12 +490,14 @@ class MemoryApi:
         resource_version: str,
         annotations: Mapping[str, None],
     ) -> Json:
+        self._fenced()
         await self._arrive("patch", object_id.kind, object_id.name)
         return self.server.rewrite(object_id, managed_fields, resource_version, annotations)
 
     async def delete(
         self, resource: ResourceType, object_id: ObjectId, *, uid: str, resource_version: str = ""
     ) -> bool:
+        self._fenced()
         await self._arrive("delete", object_id.kind, object_id.name)
         return self.server.delete(resource, object_id, uid, resource_version)
 
@@ -429,6 +509,7 @@ class MemoryApi:
         return {target: inventory for target, (inventory, _) in mine.items()}
 
     async def save_inventory(self, target: str, inventory: Inventory) -> Inventory:
+        self._fenced()
         await self._arrive("save", name=target)
         known, version = self.server.inventories.get((self._agent, target), (None, 0))
         if target in self._lost or version != self._loaded.get(target, 0):
@@ -443,6 +524,7 @@ class MemoryApi:
         return saved
 
     async def drop_inventory(self, target: str) -> None:
+        self._fenced()
         await self._arrive("drop", name=target)
         self.server.inventories.pop((self._agent, target), None)
         self._loaded.pop(target, None)

@@ -160,7 +160,7 @@ async def test_stopping_finishes_the_objects_in_flight_and_records_them() -> Non
         await asyncio.gather(*(gate.reached.wait() for gate in gates))
 
         # when
-        stopping = asyncio.create_task(world.daemon._finish_objects(world.parts))
+        stopping = asyncio.create_task(world.parts.finish(within_s=10))
         await world.rest(1)
         for gate in gates:
             gate.over()

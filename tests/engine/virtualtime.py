@@ -40,6 +40,13 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         return self._jump.passed
 
 
+def stall(seconds: float) -> None:
+    """As a computation would: nothing else runs, and the time passes."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualTimeLoop)
+    loop._jump.passed += seconds
+
+
 class VirtualClock:
     """Satisfies the engine's `Clock`, without chance."""
 

@@ -19,7 +19,7 @@ from gitsyncd.engine.target_loop import TargetLoop
 from gitsyncd.model.ids import ObjectId
 from gitsyncd.model.source import OnRewind, Repository, Source
 from gitsyncd.model.target import Agent, Cluster, Configuration, InCluster, Target
-from gitsyncd.wiring import Edges, build
+from gitsyncd.wiring import Edges, Fleet, Holder
 from tests.engine.cluster import MemoryApi, MemoryCluster
 from tests.engine.fields import Json
 from tests.engine.mirror import Renderer, Repo
@@ -95,15 +95,25 @@ class World:
         clusters: dict[str, MemoryCluster] | None = None,
         repo: Repo | None = None,
         store: MemoryStore | None = None,
+        holder: str = "edge-1",
+        shares: bool = False,
+        log: Diary | None = None,
     ) -> None:
         self.targets = [target(item) if isinstance(item, str) else item for item in targets]
         self.clusters = clusters or {name: MemoryCluster() for name in {item.cluster for item in self.targets}}
         self.repo = repo or Repo()
         self.store = store or MemoryStore()
-        self.log = Diary()
+        self.log = log or Diary()
         self.renderers: dict[int, Renderer] = defaultdict(Renderer)
         self.renderer = Renderer()
-        agent = Agent(name="edge", state_dir=Path("/nowhere"), cluster_namespace="gitsyncd", socket=Path("/nowhere/s"))
+        self.holder = Holder(holder)
+        agent = Agent(
+            name="edge",
+            state_dir=Path("/nowhere"),
+            cluster_namespace="gitsyncd",
+            socket=Path("/nowhere/s"),
+            shares=shares,
+        )
         configuration = Configuration(
             file=Path("/nowhere/gitsyncd.yaml"),
             agent=agent,
@@ -123,11 +133,21 @@ class World:
 
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
-        self.parts = build(self._configuration, log=self.log, store=self.store, group=self._tasks, edges=self._edges)
+        self.parts = Fleet(
+            self._configuration,
+            log=self.log,
+            store=self.store,
+            edges=self._edges,
+            group=self._tasks,
+            holder=self.holder,
+        )
+        await self.parts.adopt(self._configuration)
         self.control = self.daemon._control(self.parts, VirtualCalendar())
         self.control.restore_suspensions()
-        self.daemon._start(self.parts, self._tasks)
-        self.first_turns = self._tasks.create_task(self.daemon._first_turns(self.parts, wait=False, once=False))
+        self.parts.start()
+        self.first_turns = self._tasks.create_task(
+            self.daemon._first_turns(self.parts, self.control, wait=False, once=False)
+        )
         return self
 
     async def __aexit__(self, *_error: object) -> None:

@@ -56,6 +56,7 @@ async def connect(bare_cluster: Cluster) -> AsyncIterator[Connect]:
         file = bare_cluster.kubeconfig if user == "admin" else bare_cluster.kubeconfig_for(user)
         facts = ClusterFacts(name="eu", connection=Kubeconfig(file=file))
         made.append(KubeCluster(facts, agent(name, namespace)))
+        made[-1].allow_writes(float("inf"))
         return made[-1]
 
     yield by_kubeconfig
@@ -593,6 +594,7 @@ async def test_a_version_that_the_server_forgot_is_expired(make_cluster: Any) ->
     # Without its watch cache the server asks etcd, and etcd has been compacted.
     cluster = make_cluster(apiserver_flags=("--watch-cache=false", "--etcd-compaction-interval=1s"))
     edge = KubeCluster(ClusterFacts(name="eu", connection=Kubeconfig(file=cluster.kubeconfig)), agent())
+    edge.allow_writes(float("inf"))
 
     async def expired() -> None:
         while True:

@@ -109,6 +109,23 @@ class AuditEvent:
     namespace: str
     name: str
     code: int
+    received: str
+    """When the server had read the request, RFC 3339 with microseconds."""
+    answered: str
+    """When this record of it was made: at its end, for all but running watches."""
+    body: Any
+    """What was sent, decoded; None but for Leases."""
+
+    @property
+    def is_write(self) -> bool:
+        """Whether it changes something, or would have: no dry run, and no review of rights."""
+        changing = self.verb in {"create", "update", "patch", "delete", "deletecollection"}
+        return changing and "dryRun=All" not in self.uri and not self.group.startswith("auth")
+
+    @property
+    def is_lease(self) -> bool:
+        """Whether it is about a Lease of an agent: a daemon renews one whatever happens."""
+        return self.resource == "leases" and (self.name.startswith("gitsyncd.") or self.verb == "create")
 
 
 class Cluster:
@@ -417,7 +434,10 @@ class Cluster:
                 "apiVersion": "audit.k8s.io/v1",
                 "kind": "Policy",
                 "omitStages": ["RequestReceived"],
-                "rules": [{"level": "Metadata"}],
+                "rules": [
+                    {"level": "Request", "resources": [{"group": "coordination.k8s.io", "resources": ["leases"]}]},
+                    {"level": "Metadata"},
+                ],
             }
             (self.directory / "audit-policy.json").write_text(json.dumps(policy))
             self.audit_log.touch(mode=0o600)
@@ -640,6 +660,9 @@ def _audit_event(record: Mapping[str, Any]) -> AuditEvent:
         namespace=about.get("namespace", ""),
         name=about.get("name", ""),
         code=record.get("responseStatus", {}).get("code", 0),
+        received=record["requestReceivedTimestamp"],
+        answered=record["stageTimestamp"],
+        body=record.get("requestObject"),
     )
 
 

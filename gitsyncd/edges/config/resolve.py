@@ -14,7 +14,7 @@ from pathlib import Path
 from gitsyncd.edges.config import schema
 from gitsyncd.edges.config.files import Files
 from gitsyncd.edges.config.mistakes import Mistakes
-from gitsyncd.edges.config.values import PLACEHOLDER, is_branch, quoted
+from gitsyncd.edges.config.values import PLACEHOLDER, is_branch, quoted, split_address
 from gitsyncd.edges.config.wording import near
 from gitsyncd.edges.yaml.agentfile import KeyPath
 from gitsyncd.model.source import GitAuth, OnRewind, Repository, Source
@@ -28,6 +28,7 @@ from gitsyncd.model.target import (
     IgnoreRule,
     InCluster,
     Kubeconfig,
+    Listen,
     LogFormat,
     Policy,
     PrunePolicy,
@@ -93,6 +94,7 @@ def _agent(agent: schema.Agent, files: Files, mistakes: Mistakes) -> Agent:
         state_dir=files.named(agent.state_dir, ("agent", "state_dir")),
         cluster_namespace=agent.cluster_namespace,
         socket=socket,
+        http=_listen(agent.http),
         log_level=agent.log.level,
         log_format=LogFormat(agent.log.format),
         writers={
@@ -100,7 +102,15 @@ def _agent(agent: schema.Agent, files: Files, mistakes: Mistakes) -> Agent:
             "delivery": tuple(agent.writers.delivery),
             "controller": tuple(agent.writers.controller),
         },
+        shares=agent.shard is not None,
     )
+
+
+def _listen(http: schema.Http) -> Listen | None:
+    address = split_address(http.listen) if http.listen is not None else None
+    if address is None:
+        return None
+    return Listen(host=address[0], port=address[1], asked="listen" in http.model_fields_set)
 
 
 def _source(source: schema.Source, at: KeyPath, files: Files, mistakes: Mistakes) -> Source:

@@ -17,6 +17,7 @@ from gitsyncd.edges.config.values import (
     FileName,
     LabelKey,
     LabelValue,
+    ListenAddress,
     Pointer,
     RepositoryPath,
     ServerUrl,
@@ -45,6 +46,16 @@ class Log(Section):
     )
 
 
+class Http(Section):
+    """Health, metrics and status over HTTP, for programs that look and change nothing."""
+
+    listen: ListenAddress | None = Field(
+        "127.0.0.1:9480",
+        description="Address and port, an IPv6 address in brackets; `null` turns it off. Left out, a port that is "
+        "taken is said in the log and the daemon runs without; written here, it does not start.",
+    )
+
+
 class Writers(Section):
     """Names of field managers, with `*`, on top of the built-in table: who wrote a field that Git does not name."""
 
@@ -53,10 +64,16 @@ class Writers(Section):
     controller: list[str] = Field([], description="Controllers, whose fields are theirs.", examples=[["my-operator"]])
 
 
+class Shard(Section):
+    """Several daemons of one name divide the clusters among themselves. Left out: one writes, the others stand by."""
+
+    by: Literal["cluster"] = Field(description="What is divided: each cluster has one daemon at a time.")
+
+
 class Agent(Section):
     """The daemon itself."""
 
-    later = frozenset({"http", "webhook", "shard", "exec_plugins"})
+    later = frozenset({"webhook", "exec_plugins"})
 
     name: AgentName = Field(
         description="Part of marks, records and the field manager; at most 40 characters. An agent with a new name is "
@@ -71,8 +88,10 @@ class Agent(Section):
         description="Where the agent keeps its records in every cluster. Made when missing and allowed.",
     )
     socket: FileName = Field("/run/gitsyncd/agent.sock", description="The local API that the commands talk to.")
+    http: Http = Field(Http(), description=Http.__doc__)
     log: Log = Field(Log(), description=Log.__doc__)
     writers: Writers = Field(Writers(), description=Writers.__doc__)
+    shard: Shard | None = Field(None, description=Shard.__doc__, examples=[{"by": "cluster"}])
 
 
 class Ref(Section):

@@ -5,6 +5,7 @@ Each check takes text and gives it back, or raises with what is wrong and what t
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Callable
 from datetime import timedelta
@@ -22,6 +23,7 @@ LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
 PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 DURATION_PATTERN = r"^([0-9]+(\.[0-9]+)?(h|ms|m|s))+$"
 LONGEST_AGENT_NAME = 40
+LAST_PORT = 65535
 SHORTEST_DURATION = timedelta(milliseconds=100)
 LONGEST_DURATION = timedelta(days=366)
 _LONGEST_QUOTE = 60
@@ -175,6 +177,28 @@ def _server_url(text: str) -> str:
     return text
 
 
+def split_address(text: str) -> tuple[str, int] | None:
+    """Host, without brackets, and port; None for what is no address to listen on."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not re.fullmatch("[0-9]{1,5}", port) or int(port) > LAST_PORT:
+        return None
+    if host == "localhost":
+        return host, int(port)
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    try:
+        version = ipaddress.ip_address(bare).version
+    except ValueError:
+        return None
+    return (bare, int(port)) if (version == 6) == (bare is not host) else None
+
+
+def _listen(text: str) -> str:
+    if split_address(text) is None:
+        fix = 'write "127.0.0.1:9480", or "0.0.0.0:9480" for every address of this machine'
+        raise wrong(f"{quoted(text)} is no address and port", fix)
+    return text
+
+
 def _checked(check: Callable[[str], str], description: str, **schema: Any) -> Any:
     """Metadata for `Annotated`: the check, and what the JSON Schema and the reference page say of the type."""
     return (AfterValidator(check), Field(json_schema_extra={"x-type": description, **schema}))
@@ -193,4 +217,5 @@ Pointer = Annotated[str, *_checked(_pointer, "JSON pointer", pattern="^/")]
 LabelKey = Annotated[str, *_checked(_label_key, "label name")]
 LabelValue = Annotated[str, *_checked(_label_value, "label value")]
 SourceUrl = Annotated[str, *_checked(_source_url, "address", pattern="^(https|file)://")]
+ListenAddress = Annotated[str, *_checked(_listen, "address and port", pattern=":[0-9]{1,5}$")]
 ServerUrl = Annotated[str, *_checked(_server_url, "address", pattern="^https://")]

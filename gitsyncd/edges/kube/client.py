@@ -24,6 +24,7 @@ from yarl import URL
 from gitsyncd import __version__
 from gitsyncd.edges.kube.connect import Access, AccessSource
 from gitsyncd.edges.kube.errors import Answer, refusal, retry_after
+from gitsyncd.edges.kube.fence import Fence
 from gitsyncd.edges.kube.network import breakdown
 from gitsyncd.edges.retry import Transient, for_moments
 from gitsyncd.model.errors import ClusterDenied, ClusterError, ClusterUnreachable, ConfigError, Throttled
@@ -75,6 +76,8 @@ class Call:
     timeout: aiohttp.ClientTimeout = REQUEST
     idempotent: bool = True
     """Whether it may be sent again when it is not known if it arrived."""
+    urgent: bool = False
+    """Whether it goes past the limiter: the lease must not wait behind what it covers."""
 
 
 class Limiter:
@@ -111,8 +114,9 @@ class Limiter:
 class Wire:
     """The connections made with one set of credentials. Retired as a whole when the credentials change."""
 
-    def __init__(self, access: Access, *, agent: str) -> None:
+    def __init__(self, access: Access, *, agent: str, fence: Fence | None) -> None:
         self.access = access
+        self._fence = fence
         self.tls = access.tls()
         self.retired = False
         self.in_flight = 0
@@ -129,7 +133,11 @@ class Wire:
         # No limit of connections here: requests are limited before, and a limit would let watches starve writes.
         connector = aiohttp.TCPConnector(limit=0, ssl=self.tls, keepalive_timeout=60.0, socket_factory=_socket)
         return aiohttp.ClientSession(
-            connector=connector, headers=headers, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False
+            connector=connector,
+            headers=headers,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+            request_class=self._fence.requests() if self._fence else aiohttp.ClientRequest,
         )
 
     async def retire(self) -> None:
@@ -149,9 +157,13 @@ class Wire:
 class Client:
     """Sends calls to one API server. Everything that goes wrong leaves as a `ClusterError` or `ConfigError`."""
 
-    def __init__(self, source: AccessSource, *, cluster: str, agent: str, parallel: int) -> None:
+    def __init__(
+        self, source: AccessSource, *, cluster: str, agent: str, parallel: int, fence: Fence | None = None
+    ) -> None:
+        """Without a `fence` everything may be written."""
         trim_tls_buffers()
         self.cluster = cluster
+        self._fence = fence
         self.sent: Counter[tuple[str, str]] = Counter()
         """Requests by verb and code; the code is `error` where no answer came."""
         self._source = source
@@ -162,6 +174,11 @@ class Client:
         self._read_at = float("-inf")
         self._unusable: ConfigError | None = None
         self._renewing = asyncio.Lock()
+
+    @property
+    def watching(self) -> int:
+        """Streams that are open."""
+        return len(self._wire.streams) if self._wire is not None else 0
 
     async def send(self, call: Call) -> bytes:
         """The body of a 2xx answer."""
@@ -194,7 +211,7 @@ class Client:
             raise transient.error from transient
 
     async def _once(self, call: Call) -> bytes:
-        async with self._limiter:
+        async with contextlib.nullcontext() if call.urgent else self._limiter:
             wire = await self.wire()
             wire.in_flight += 1
             try:
@@ -315,7 +332,7 @@ class Client:
         try:
             access = await self._source.load()
             if before is None or access != before.access:
-                self._wire = Wire(access, agent=self._agent)
+                self._wire = Wire(access, agent=self._agent, fence=self._fence)
         except ConfigError as error:
             return error
         return None

@@ -9,11 +9,14 @@ from typing import Any
 from gitsyncd.edges.kube import discover, objects, watch
 from gitsyncd.edges.kube.client import Call, Client, all_of
 from gitsyncd.edges.kube.connect import AccessSource
+from gitsyncd.edges.kube.fence import Fence
+from gitsyncd.edges.kube.lease import LeaseBook
 from gitsyncd.edges.kube.ledger import Ledger
 from gitsyncd.model.answers import ApplyOptions, ClusterIdentity, Discovery, Listing, WatchEvent
-from gitsyncd.model.errors import ClusterUnreachable
+from gitsyncd.model.errors import ClusterUnreachable, NotFound
 from gitsyncd.model.ids import ObjectId, ResourceType
 from gitsyncd.model.inventory import Inventory
+from gitsyncd.model.lease import Candidate, Lease
 from gitsyncd.model.target import Agent, Cluster
 
 Json = Mapping[str, Any]
@@ -26,8 +29,12 @@ class KubeCluster:
         """`access` may have begun to read the credentials already."""
         self._manager = agent.field_manager
         access = access or AccessSource(cluster)
-        self._client = Client(access, cluster=cluster.name, agent=agent.name, parallel=cluster.parallel)
+        self._fence = Fence(cluster=cluster.name, agent=agent.name, namespace=agent.cluster_namespace)
+        self._client = Client(
+            access, cluster=cluster.name, agent=agent.name, parallel=cluster.parallel, fence=self._fence
+        )
         self._pulse = watch.Pulse(self._client)
+        self._leases = LeaseBook(self._client, self._pulse, agent=agent.name, namespace=agent.cluster_namespace)
         self._ledger = Ledger(
             self._client, agent=agent.name, namespace=agent.cluster_namespace, manager=agent.field_manager
         )
@@ -37,16 +44,27 @@ class KubeCluster:
         """Requests so far, by verb and code; the code is `error` where no answer came."""
         return self._client.sent
 
+    @property
+    def watching(self) -> int:
+        """Watches that are open."""
+        return self._client.watching
+
     async def identity(self) -> ClusterIdentity:
         calls = (
             Call(method="GET", verb="get", path="/api/v1/namespaces/kube-system", subject="Namespace/kube-system"),
             Call(method="GET", verb="get", path="/version"),
+            # Not out of a cache: the version of the whole store at this moment.
+            Call(method="GET", verb="list", path=f"{self._ledger.path}?limit=1"),
         )
-        namespace, version = [
+        namespace, version, page = [
             objects.decoded(body, self._client) for body in await all_of(self._client.send(call) for call in calls)
         ]
         try:
-            return ClusterIdentity(uid=namespace["metadata"]["uid"], version=version["gitVersion"])
+            return ClusterIdentity(
+                uid=namespace["metadata"]["uid"],
+                version=version["gitVersion"],
+                resource_version=page["metadata"]["resourceVersion"],
+            )
         except (KeyError, TypeError) as error:
             raise ClusterUnreachable(
                 "the answers are not those of an API server", subject=self._client.cluster
@@ -122,6 +140,31 @@ class KubeCluster:
 
     async def digest_key(self, *, create: bool) -> bytes:
         return await self._ledger.digest_key(create=create)
+
+    def allow_writes(self, until: float) -> None:
+        self._fence.until = until
+
+    async def read_lease(self) -> Lease | None:
+        return await self._leases.read()
+
+    async def take_lease(self, before: Lease | None, *, holder: str, duration_s: float) -> Lease:
+        try:
+            return await self._leases.take(before, holder=holder, duration_s=duration_s)
+        except NotFound:
+            await self._ledger.create_namespace()
+        return await self._leases.take(before, holder=holder, duration_s=duration_s)
+
+    async def renew_lease(self, *, holder: str) -> Lease:
+        return await self._leases.renew(holder=holder)
+
+    async def pass_lease_on(self, *, holder: str, heir: str) -> None:
+        await self._leases.pass_on(holder=holder, heir=heir)
+
+    async def stand_by(self, holder: str, candidate: Candidate | None) -> Lease:
+        return await self._leases.stand(holder, candidate)
+
+    def lease_changes(self, lease: Lease) -> AsyncGenerator[Lease, None]:
+        return self._leases.changes(lease)
 
     async def close(self) -> None:
         await self._client.close()

@@ -38,6 +38,8 @@ class Ledger:
         self._client = client
         self._agent = agent
         self._namespace = namespace
+        self.path = f"/api/v1/namespaces/{namespace}/configmaps"
+        """Of the inventories."""
         self._query = f"?fieldManager={quote(manager, safe='')}"
         self._shards: dict[str, list[Shard]] = {}
         self._saved: dict[str, Inventory] = {}
@@ -142,7 +144,7 @@ class Ledger:
             call = Call(
                 method="PUT",
                 verb="update",
-                path=f"{self._path('configmaps')}/{shard.name}{self._query}",
+                path=f"{self.path}/{shard.name}{self._query}",
                 subject=subject,
                 body=orjson.dumps(body),
                 idempotent=False,
@@ -152,7 +154,7 @@ class Ledger:
             except NotFound as gone:
                 raise Changed("the inventory was deleted in between", subject=subject) from gone
         else:
-            answer = await self._create(self._path("configmaps"), body, subject)
+            answer = await self._create(self.path, body, subject)
         metadata = answer["metadata"]
         return Shard(
             name=shard.name, uid=metadata["uid"], resource_version=metadata["resourceVersion"], entries=dict(entries)
@@ -173,10 +175,11 @@ class Ledger:
         try:
             return decoded(await self._client.send(call), self._client)
         except NotFound:
-            await self._create_namespace()
+            await self.create_namespace()
         return decoded(await self._client.send(call), self._client)
 
-    async def _create_namespace(self) -> None:
+    async def create_namespace(self) -> None:
+        """The agent's own. Raises `ClusterDenied` with the command that makes it."""
         body = {
             "apiVersion": "v1",
             "kind": "Namespace",
@@ -210,7 +213,7 @@ class Ledger:
         call = Call(
             method="DELETE",
             verb="delete",
-            path=f"{self._path('configmaps')}/{shard.name}",
+            path=f"{self.path}/{shard.name}",
             subject=self._subject("ConfigMap", shard.name),
             body=orjson.dumps(options),
         )

@@ -112,6 +112,7 @@ async def watch(
     selector: str,
     resource_version: str,
     namespace: str = "",
+    name: str = "",
 ) -> AsyncGenerator[WatchEvent, None]:
     """Events after `resource_version` until the stream ends, by the server or because the credentials were renewed.
 
@@ -123,7 +124,10 @@ async def watch(
         "allowWatchBookmarks": "true",
         "resourceVersion": resource_version,
         "timeoutSeconds": str(round(random.uniform(*LIFETIME_S))),
-    } | ({"labelSelector": selector} if selector else {})
+    }
+    query |= ({"labelSelector": selector} if selector else {}) | (
+        {"fieldSelector": f"metadata.name={name}"} if name else {}
+    )
     path = collection_path(resource, namespace if resource.namespaced else "")
     call = Call(method="GET", verb="watch", path=f"{path}?{urlencode(query)}", secret=is_secret(resource))
     patience = Patience()

@@ -6,5 +6,6 @@ and anything that would hurt to lose: that lives in the cluster it describes.
 
 from gitsyncd.edges.store.alone import alone_in
 from gitsyncd.edges.store.files import FileStore, MemoryStore
+from gitsyncd.edges.store.process import has_ended, holder_name
 
-__all__ = ["FileStore", "MemoryStore", "alone_in"]
+__all__ = ["FileStore", "MemoryStore", "alone_in", "has_ended", "holder_name"]

@@ -27,6 +27,10 @@ def test_what_is_wrong_is_named_worst_first(states: dict[str, TargetState], expe
     assert headline(states) == expected
 
 
+def test_a_refused_agent_file_is_told_beside_the_states() -> None:
+    assert headline({"web@a": SYNC}, refused=True) == "1 of 1 targets in sync, the changed agent file is refused"
+
+
 @pytest.mark.parametrize("state", list(TargetState))
 def test_no_state_is_left_out(state: TargetState) -> None:
     line = headline({"web@a": state})

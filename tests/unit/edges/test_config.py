@@ -22,6 +22,7 @@ from gitsyncd.model.target import (
     IgnoreRule,
     InCluster,
     Kubeconfig,
+    Listen,
     LogFormat,
     Policy,
     PrunePolicy,
@@ -100,6 +101,7 @@ def test_the_least_file_takes_every_default(write: Write) -> None:
             state_dir=Path("/var/lib/gitsyncd"),
             cluster_namespace="gitsyncd",
             socket=Path("/run/gitsyncd/agent.sock"),
+            http=Listen(host="127.0.0.1", port=9480, asked=False),
             writers={"person": (), "delivery": (), "controller": ()},
         ),
         sources=(source,),
@@ -176,6 +178,7 @@ agent:
   state_dir: state
   cluster_namespace: ops
   socket: ../agent.sock
+  http: {listen: "[::]:9480"}
   log: {level: debug, format: json}
   writers: {person: [my-console], delivery: [my-ci], controller: [my-operator]}
 sources:
@@ -200,6 +203,7 @@ clusters:
         state_dir=tmp_path / "state",
         cluster_namespace="ops",
         socket=tmp_path / "../agent.sock",
+        http=Listen(host="::", port=9480),
         log_level="debug",
         log_format=LogFormat.JSON,
         writers={"person": ("my-console",), "delivery": ("my-ci",), "controller": ("my-operator",)},
@@ -226,6 +230,22 @@ clusters:
             16,
         ),
     ]
+
+
+LISTEN = [
+    ('{listen: "127.0.0.1:9480"}', Listen(host="127.0.0.1", port=9480)),
+    ("{listen: localhost:0}", Listen(host="localhost", port=0)),
+    ('{listen: "[::1]:65535"}', Listen(host="::1", port=65535)),
+    ("{listen: null}", None),
+    ("{}", Listen(host="127.0.0.1", port=9480, asked=False)),
+]
+
+
+@pytest.mark.parametrize(("written", "meant"), LISTEN)
+def test_an_address_to_listen_on_is_known_to_be_asked_for(write: Write, written: str, meant: Listen | None) -> None:
+    configuration = load(write(LEAST.replace("{name: edge}", f"{{name: edge, http: {written}}}")), {})
+
+    assert configuration.agent.http == meant
 
 
 def test_clusters_by_name_come_in_the_order_of_the_target(write: Write) -> None:

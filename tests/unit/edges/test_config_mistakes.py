@@ -81,9 +81,35 @@ AGENT: list[tuple[str, str]] = [
     ("name: Edge_EU", f"2: agent.name: 'Edge_EU' is no DNS label; {DNS}"),
     (f"name: {'x' * 41}", "2: agent.name: is 41 characters long; write at most 40"),
     ("name: 5", "2: agent.name: is not text; put the value in quotes"),
-    ("name: edge, http: {listen: null}", "2: agent.http: is not supported yet; remove it"),
+    ("name: edge, http: null", "2: agent.http: is empty; write http: {}"),
+    ("name: edge, http: {listen: 9480}", "2: agent.http.listen: is not text; put the value in quotes"),
+    ("name: edge, http: {port: 9480}", "2: agent.http.port: is unknown; known are listen"),
+    *(
+        (
+            f"name: edge, http: {{listen: '{text}'}}",
+            (
+                f"2: agent.http.listen: '{text}' is no address and port; "
+                'write "127.0.0.1:9480", or "0.0.0.0:9480" for every address of this machine'
+            ),
+        )
+        for text in (
+            "",
+            "9480",
+            ":9480",
+            "127.0.0.1",
+            "127.0.0.1:",
+            "127.0.0.1:65536",
+            "127.0.0.1:-1",
+            "::1:9480",
+            "[127.0.0.1]:9480",
+            "here.example.com:9480",
+            "http://127.0.0.1:9480",
+            "127.0.0.1:9480/",
+            "*:9480",
+        )
+    ),
     ("name: edge, webhook: {}", "2: agent.webhook: is not supported yet; remove it"),
-    ("name: edge, shard: {by: cluster}", "2: agent.shard: is not supported yet; remove it"),
+    ("name: edge, webhook: {listen: x}", "2: agent.webhook: is not supported yet; remove it"),
     ("name: edge, exec_plugins: []", "2: agent.exec_plugins: is not supported yet; remove it"),
     ("name: edge, log: {format: xml}", "2: agent.log.format: is none of its values; write auto, json or console"),
     (

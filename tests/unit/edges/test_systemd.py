@@ -60,15 +60,42 @@ def test_the_manager_hears_each_message_in_its_own_words(manager: Manager) -> No
     ]
 
 
-def test_a_reload_carries_the_time_of_the_monotonic_clock_in_microseconds(manager: Manager) -> None:
+def test_a_reload_carries_the_time_of_the_monotonic_clock_in_microseconds_and_ends_by_ready(manager: Manager) -> None:
+    notifier = Notifier(manager.address)
+    notifier.ready("all well")
     before = time.monotonic_ns() // 1000
 
-    Notifier(manager.address).reloading()
+    notifier.reloading()
+    notifier.reloaded("less well")
 
-    (message,) = manager.heard()
-    first, _, micros = message.partition("\nMONOTONIC_USEC=")
+    _, begin, end = manager.heard()
+    first, _, micros = begin.partition("\nMONOTONIC_USEC=")
     assert first == "RELOADING=1"
     assert before <= int(micros) <= time.monotonic_ns() // 1000
+    assert end == "READY=1\nSTATUS=less well"
+
+
+def test_a_reload_during_the_start_does_not_end_the_start(manager: Manager) -> None:
+    notifier = Notifier(manager.address)
+
+    notifier.reloading()
+    notifier.ready("all well")
+    notifier.reloaded("less well")
+
+    assert manager.heard() == ["READY=1\nSTATUS=all well"]
+
+
+def test_a_reload_that_the_end_overtook_says_nothing_more(manager: Manager) -> None:
+    notifier = Notifier(manager.address)
+    notifier.ready("all well")
+    notifier.reloading()
+    manager.heard()
+
+    notifier.stopping()
+    notifier.reloaded("all well")
+    notifier.status("stopping")
+
+    assert manager.heard() == ["STOPPING=1\nSTATUS=stopping"]
 
 
 def test_an_abstract_socket_is_reached_too() -> None:
