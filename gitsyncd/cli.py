@@ -291,6 +291,9 @@ def delete(options: argparse.Namespace) -> int:
 
 # --- the shared parts -------------------------------------------------------------------------------------------------
 
+_ASKING = (status, sync, approve, suspend, resume, delete)
+"""Commands that the daemon answers."""
+
 
 def _keep_memory_private() -> None:
     """Before any credential or Secret is read."""
@@ -316,7 +319,8 @@ def _load(options: argparse.Namespace) -> Configuration:
     from gitsyncd.edges.config.load import load
 
     try:
-        return load(_agent_file(options), os.environ)
+        # Who may talk to the daemon need not be able to read its credentials.
+        return load(_agent_file(options), os.environ, opened=options.run not in _ASKING)
     except ConfigError:
         options.failure = WRONG
         raise

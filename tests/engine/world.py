@@ -147,7 +147,9 @@ class World:
         self.control = self.daemon._control(self.parts, VirtualCalendar())
         self.control.restore_suspensions()
         self.parts.start()
-        self.first_turns = self._tasks.create_task(self.daemon._first_turns(self.parts, wait=False, once=False))
+        self.first_turns = self._tasks.create_task(
+            self.daemon._first_turns(self.parts, self.control, wait=False, once=False)
+        )
         return self
 
     async def __aexit__(self, *_error: object) -> None:
