@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import signal
 from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING, Any, Self
 
 from gitsyncd import __version__, endpoints
+from gitsyncd.core.headline import headline
 from gitsyncd.core.reload import changes, unchangeable
 from gitsyncd.edges.config.follow import Follower
 from gitsyncd.edges.schedule import Calendar
 from gitsyncd.edges.store import FileStore, alone_in, has_ended, holder_name
+from gitsyncd.edges.systemd import STOPPING, Notifier, report
 from gitsyncd.edges.web import local
 from gitsyncd.engine.control import Control
 from gitsyncd.engine.supervise import bug
@@ -52,12 +55,15 @@ class Daemon:
         self._clock = self._edges.clock
         self._store = store or FileStore(configuration.agent.state_dir)
         self._on_disk = store is None
+        self._manager = Notifier.from_environment(os.environ)
         self._load = load
         self._file = Follower(configuration.file)
         self._reload = asyncio.Event()
         self._stop = asyncio.Event()
         self._ready = False
         self._signal = ""
+        self.control: Control | None = None
+        """Answers what people ask; None before `run`."""
 
     async def run(self, *, once: bool = False, wait: bool = False) -> int:
         """Until a signal (exit code 0), or with `once` until every target had its turn.
@@ -77,7 +83,7 @@ class Daemon:
             await fleet.adopt(configuration)
             calendar = Calendar()
             edges.callback(calendar.close)
-            control = self._control(fleet, calendar)
+            control = self.control = self._control(fleet, calendar)
             control.restore_suspensions()
             if not once:
                 await stack.enter_async_context(local.serve(configuration.agent.socket, _calls(control)))
@@ -87,14 +93,16 @@ class Daemon:
                 await stack.enter_async_context(endpoints.serve(facts, log=self._log))
             self._say_started()
             fleet.start()
+            group.tasks.create_task(self._inform(fleet, control))
             if not once:
                 group.tasks.create_task(self._follow_file(fleet, control))
             stopping = group.tasks.create_task(self._stop.wait())
-            first = group.tasks.create_task(self._first_turns(fleet, wait=wait, once=once))
+            first = group.tasks.create_task(self._first_turns(fleet, control, wait=wait, once=once))
             await asyncio.wait({stopping, first} if once else {stopping}, return_when=asyncio.FIRST_COMPLETED)
             if once and first.done():
                 code = 0 if first.result() else 1
             self._log.info("daemon stopping", signal=self._signal or None)
+            self._manager.stopping()
             await fleet.finish(within_s=_STOP_WITHIN_S)
         self._log.info("daemon stopped", signal=self._signal or None)
         return code
@@ -130,7 +138,7 @@ class Daemon:
             loop.add_signal_handler(number, stop, number.name)
         loop.add_signal_handler(signal.SIGHUP, self._reload.set)
 
-    async def _first_turns(self, fleet: Fleet, *, wait: bool, once: bool) -> bool:
+    async def _first_turns(self, fleet: Fleet, control: Control, *, wait: bool, once: bool) -> bool:
         """Until every target had its first turn, or failed it.
 
         Whether all are in sync (and, asked to wait, healthy).
@@ -139,6 +147,7 @@ class Daemon:
             await untried[0].tried.wait()
         self._ready = True
         self._log.info("daemon ready")
+        self._manager.ready(self._headline(fleet, control))
         # What was read and built so far lives as long as the process: keep the collector from walking it again and
         # again.
         gc.collect()
@@ -154,6 +163,18 @@ class Daemon:
             return all(await asyncio.gather(*waits))
         return synced
 
+    # --- what systemd hears ------------------------------------------------------------------------------------------
+
+    async def _inform(self, fleet: Fleet, control: Control) -> None:
+        """Signs of life while everything runs: by them systemd restarts a daemon that is there and does nothing."""
+        await report(self._manager, alive=lambda: fleet.alive, status=lambda: self._headline(fleet, control))
+
+    def _headline(self, fleet: Fleet, control: Control) -> str:
+        if self._stop.is_set():
+            return STOPPING
+        states = {str(loop.target.id): loop.state for loop in fleet.targets}
+        return headline(states, refused=control.refusal is not None)
+
     # --- the agent file ------------------------------------------------------------------------------------------
 
     async def _follow_file(self, fleet: Fleet, control: Control) -> None:
@@ -167,7 +188,11 @@ class Daemon:
                 self._file.taken()
             elif not self._file.settled_anew():
                 continue
-            await self._take_up(fleet, control)
+            self._manager.reloading()
+            try:
+                await self._take_up(fleet, control)
+            finally:
+                self._manager.reloaded(self._headline(fleet, control))
 
     async def _take_up(self, fleet: Fleet, control: Control) -> None:
         """Read and check it whole, then exchange it whole; a file that cannot be used changes nothing."""

@@ -145,6 +145,12 @@ class Fleet:
         for loop in self.targets:
             self._tasks.start(f"target {loop.target.id}", loop.run)
 
+    @property
+    def alive(self) -> bool:
+        """Whether every loop that was started runs, and every target is in a turn or has one coming."""
+        loops = self._tasks is None or self._tasks.all_run
+        return loops and all(loop.on_schedule for loop in self.targets)
+
     async def finish(self, *, within_s: float) -> None:
         """Let turns end at the next object, so that what was done is recorded, and hand the clusters on."""
         for loop in self.targets:

@@ -53,7 +53,7 @@ class ClusterLoop:
                 failures += 1
                 await self._quiet(error)
                 delay = next_delay(failures, base=_BASE, cap=_CAP, jitter=self._clock.jitter())
-                await asyncio.sleep(delay.total_seconds())
+                await self.view.api.pause(delay)
             else:
                 if heir:
                     await self.hand_over(heir)

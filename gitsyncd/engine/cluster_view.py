@@ -335,6 +335,8 @@ class ClusterView:
     def heard(self, feed: Feed, event: WatchEvent) -> None:
         """One watch event. Our own writes come back here, too, and are known by their resourceVersion."""
         object_id = ObjectId(group=feed.type.group, kind=feed.type.kind, namespace=event.namespace, name=event.name)
+        if feed.type.api_version == "v1":
+            self.has_come_to(event.resource_version)  # also by our own writes: a restore may undo nothing else
         if object_id in self._writing:
             self._writing[object_id] = event
             return
@@ -347,8 +349,6 @@ class ClusterView:
             return
         if before is not None and _is_older(event.resource_version, before.resource_version):
             return
-        if feed.type.api_version == "v1":
-            self.has_come_to(event.resource_version)
         after = self.record(object_id, orjson.loads(event.object))
         self.unsure.discard(object_id)
         if self._noticed(object_id, before, after):

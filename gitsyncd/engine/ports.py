@@ -7,7 +7,7 @@ some seconds, since patience between turns is the engine's. All of them may be c
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 # Named here too, because whoever uses a port needs them.
@@ -221,5 +221,11 @@ class ClusterApi(Protocol):
 
     async def may(self, right: Right) -> bool:
         """Whether the credential may do this, as all authorizers together say. Nothing is done."""
+
+    async def pause(self, at_most: timedelta) -> bool:
+        """That long, or until a server that did not answer does so again; whether it came to that.
+
+        However many wait, the server is probed for all of them at once.
+        """
 
     async def close(self) -> None: ...

@@ -22,7 +22,7 @@ from gitsyncd.model.report import Health, HealthStatus
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
-    from gitsyncd.engine.apply import Actuator
+    from gitsyncd.engine.apply import Actuator, Progress
     from gitsyncd.engine.cluster_view import ClusterView
     from gitsyncd.engine.facts import Facts, Gatherer, Siblings
     from gitsyncd.engine.journal import Journal
@@ -178,6 +178,11 @@ class Reconciler:
         if any(change.operation is Operation.PRUNE for change in todo.changes):
             self.approved.discard(todo.digest)
         return self._report(revision, facts, todo, outcomes, scope=scope)
+
+    @property
+    def progress(self) -> Progress | None:
+        """How far the plan in progress is; None while facts are gathered, and between turns."""
+        return self._actuator.progress
 
     def health(self, ids: Collection[ObjectId]) -> Health:
         """The worst of the health of these objects, as the watches last saw them."""

@@ -55,6 +55,11 @@ class Tasks:
             task = supervise(name, work, clock=self._clock, log=self._log)
             self._running[name] = self.group.create_task(task, name=name)
 
+    @property
+    def all_run(self) -> bool:
+        """Whether none of them is over that nobody ended."""
+        return not any(task.done() for task in self._running.values())
+
     async def end(self, name: str) -> None:
         """Cancel it where it stands, and wait until it is over."""
         task = self._running.pop(name, None)

@@ -44,6 +44,16 @@ if TYPE_CHECKING:
 
 _AGAIN_BASE_S = 0.05
 _AGAIN_CAP_S = 5.0
+_OVERDUE_S = 900.0
+"""A turn ends at the object in hand when its time is over, and a loop that met a bug is begun again within six minutes:
+what is later still hangs."""
+_FIRST_S = 3600.0
+"""Beside what the first fetch may take. By then every cluster and every source has answered, or is known not to."""
+
+
+def _timers() -> float:
+    """The clock that wakes loops. Unlike the other it stands still while the machine sleeps: nothing is late then."""
+    return asyncio.get_running_loop().time()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +114,13 @@ class TargetLoop:
         self._stopping = False
         self._full_due = clock.monotonic()
         self._objects = 0
+        self._news_by = _timers()
+        """When the turn in progress should be over, or else the next one begin."""
+        self._first_by = self._news_by + target.source.timeout.total_seconds() + _FIRST_S
         self._before = TargetState.UNKNOWN
         """The state before the turn in progress."""
+        self._since_before: tuple[datetime, Revision | None] = (self.since, None)
+        """Since when, and with which revision."""
 
     # --- the loop ------------------------------------------------------------------------------------------------
 
@@ -113,13 +128,22 @@ class TargetLoop:
         """Wait for a reason to look, look, and so on for ever."""
         self.bell.ring()
         while True:
-            wake = await self.bell.wait(max(0.0, self._next_look() - self._clock.monotonic()))
+            wait = max(0.0, self._next_look() - self._clock.monotonic())
+            self._news_by = _timers() + wait
+            wake = await self.bell.wait(wait)
             async with self.turning:
+                self._news_by = _timers() + self.target.timeout.total_seconds()
                 await self._step(wake)
             self.finished += 1
             self.attempted = self._clock.monotonic()
             self.turn_over.set()
             self.turn_over = asyncio.Event()
+
+    @property
+    def on_schedule(self) -> bool:
+        """Whether it is in a turn that is not overdue, or has one coming. If not, it hangs or was forgotten."""
+        now = _timers()
+        return now < self._news_by + _OVERDUE_S and (self.tried.is_set() or now < self._first_by)
 
     def _next_look(self) -> float:
         fight = self.reconciler.next_fight_look()
@@ -345,10 +369,13 @@ class TargetLoop:
 
     def _enter(self, state: TargetState) -> None:
         if state is TargetState.SYNCING and self.state is not TargetState.SYNCING:
-            self._before = self.state
+            self._before, self._since_before = self.state, (self.since, self.revision)
         if state is not self.state:
+            since, revision = self._since_before
+            # A turn that changed nothing ended nothing: what fails at every try has failed since the first one.
+            unchanged = self.state is TargetState.SYNCING and state is self._before and revision == self.revision
             self.state = state
-            self.since = self._clock.now()
+            self.since = since if unchanged else self._clock.now()
 
     # --- what people ask for -------------------------------------------------------------------------------------
 

@@ -43,8 +43,8 @@ class Cluster:
     name: str
     connection: Kubeconfig | InCluster | Server
     labels: Mapping[str, str] = field(default_factory=dict)
-    parallel: int = 16
-    """Requests in flight; watches are not counted."""
+    parallel: int = 32
+    """The most requests in flight; watches are not counted."""
 
 
 class Adopt(StrEnum):

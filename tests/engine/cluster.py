@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import Any
 
 import orjson
@@ -542,6 +543,10 @@ class MemoryApi:
 
     async def may(self, right: Right) -> bool:
         return True
+
+    async def pause(self, at_most: timedelta) -> bool:
+        await asyncio.sleep(at_most.total_seconds())
+        return False
 
     async def close(self) -> None: ...
 

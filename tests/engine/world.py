@@ -98,6 +98,7 @@ class World:
         holder: str = "edge-1",
         shares: bool = False,
         log: Diary | None = None,
+        clock: VirtualClock | None = None,
     ) -> None:
         self.targets = [target(item) if isinstance(item, str) else item for item in targets]
         self.clusters = clusters or {
@@ -127,7 +128,7 @@ class World:
             cluster=lambda cluster, agent: MemoryApi(self.clusters[cluster.name], agent),
             mirror=lambda _agent, _source: self.repo,
             renderer=lambda: self.renderer,
-            clock=VirtualClock(),
+            clock=clock or VirtualClock(),
         )
         self.daemon = Daemon(configuration, log=self.log, edges=edges, store=self.store)
         self._configuration, self._edges = configuration, edges
@@ -147,7 +148,9 @@ class World:
         self.control = self.daemon._control(self.parts, VirtualCalendar())
         self.control.restore_suspensions()
         self.parts.start()
-        self.first_turns = self._tasks.create_task(self.daemon._first_turns(self.parts, wait=False, once=False))
+        self.first_turns = self._tasks.create_task(
+            self.daemon._first_turns(self.parts, self.control, wait=False, once=False)
+        )
         return self
 
     async def __aexit__(self, *_error: object) -> None:

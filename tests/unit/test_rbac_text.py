@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import yaml
 
-from gitsyncd.rbactext import lacks, rbac_remarks, rbac_yaml
+from gitsyncd.text.rbac import lacks, rbac_remarks, rbac_yaml
 
 WILD = "a\x1b[2J\x9b\u202eb"
 ROLE = {

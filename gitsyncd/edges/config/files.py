@@ -16,16 +16,18 @@ VARIABLE = "CREDENTIALS_DIRECTORY"
 class Files:
     """Relative names start at the folder of the agent file, `{credentials}` stands for systemd's directory."""
 
-    def __init__(self, folder: Path, environ: Mapping[str, str], mistakes: Mistakes) -> None:
+    def __init__(self, folder: Path, environ: Mapping[str, str], mistakes: Mistakes, *, opened: bool = True) -> None:
+        """Without `opened` nothing is looked at, and credentials need not be at hand."""
         self._folder = folder
         self._environ = environ
         self._mistakes = mistakes
+        self._opened = opened
 
     def named(self, name: str, at: KeyPath) -> Path:
         """The full path. Says so when `{credentials}` stands for nothing."""
         if CREDENTIALS in name:
             directory = self._environ.get(VARIABLE, "")
-            if not directory:
+            if not directory and self._opened:
                 fix = f"start it by systemd with LoadCredential=, or set ${VARIABLE}"
                 self._mistakes.add(at, f"{CREDENTIALS} stands for nothing, because ${VARIABLE} is not set", fix)
             name = name.replace(CREDENTIALS, directory)
@@ -39,7 +41,7 @@ class Files:
         if name is None:
             return None
         path = self.named(name, at)
-        if self._mistakes.spoilt(*at):
+        if self._mistakes.spoilt(*at) or not self._opened:
             return path
         shown = (
             str(path)

@@ -24,8 +24,10 @@ _STAND_IN = {"name": "unnamed"}
 """An agent to go on with when the file has none that can be used."""
 
 
-def load(path: Path, environ: Mapping[str, str]) -> Configuration:
+def load(path: Path, environ: Mapping[str, str], *, opened: bool = True) -> Configuration:
     """The configuration that the file at `path` asks for. Reaches no network; opens the files that it names.
+
+    With `opened` false it does not: who asks the daemon for something need not have its credentials.
 
     `environ` is asked for `CREDENTIALS_DIRECTORY` only, when a file name holds `{credentials}`.
     Raises `ConfigError`, whose `mistakes` are all that is wrong, in the order of the file.
@@ -37,7 +39,7 @@ def load(path: Path, environ: Mapping[str, str]) -> Configuration:
         mistakes.add(problem.path, problem.what, problem.fix, line=problem.line)
     if located.fatal or not _is_ours(located.value, mistakes):
         raise mistakes.error()
-    configuration = resolve(_draft(located.value, mistakes), path.absolute(), environ, mistakes)
+    configuration = resolve(_draft(located.value, mistakes), path.absolute(), environ, mistakes, opened=opened)
     mistakes.raise_if_any()
     return configuration
 

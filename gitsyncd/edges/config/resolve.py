@@ -53,9 +53,9 @@ class Draft:
     """By list, every name that the file gives, also of items that were left out for other mistakes."""
 
 
-def resolve(draft: Draft, file: Path, environ: Mapping[str, str], mistakes: Mistakes) -> Configuration:
+def resolve(draft: Draft, file: Path, environ: Mapping[str, str], mistakes: Mistakes, *, opened: bool) -> Configuration:
     """The configuration; only to be used when `mistakes` is still empty afterwards. `file` is an absolute path."""
-    files = Files(file.parent, environ, mistakes)
+    files = Files(file.parent, environ, mistakes, opened=opened)
     for key, items in (("sources", draft.sources), ("clusters", draft.clusters), ("targets", draft.targets)):
         _unique(key, items, mistakes)
     sources = {item.name: _source(item, ("sources", index), files, mistakes) for index, item in draft.sources.items()}

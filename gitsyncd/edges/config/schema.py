@@ -173,7 +173,13 @@ class Kubeconfig(Section):
 class Limits(Section):
     """How much is asked of the cluster at once."""
 
-    parallel: int = Field(16, ge=1, le=1000, description="Requests in flight; watches are not counted.")
+    parallel: int = Field(
+        32,
+        ge=1,
+        le=1000,
+        description="The most requests in flight; watches are not counted. How many there are is found out: 16 or so "
+        "on a server that is near, more on one that is far, fewer on one that refuses.",
+    )
 
 
 class Cluster(Section):

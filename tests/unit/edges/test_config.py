@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from gitsyncd import cli
 from gitsyncd.edges.config.load import load
 from gitsyncd.edges.config.reference import page
 from gitsyncd.edges.config.schema import AgentFile, json_schema
+from gitsyncd.model.errors import ConfigError
 from gitsyncd.model.source import GitAuth, OnRewind, Repository, Source
 from gitsyncd.model.target import (
     Adopt,
@@ -224,10 +226,10 @@ clusters:
     )
     assert [(one.connection, one.parallel) for one in configuration.clusters] == [
         (Kubeconfig(file=tmp_path / "kubeconfig", context="prod"), 4),
-        (Server(url="https://10.0.0.1:6443", ca_file=tmp_path / "ca", token_file=tmp_path / "token"), 16),
+        (Server(url="https://10.0.0.1:6443", ca_file=tmp_path / "ca", token_file=tmp_path / "token"), 32),
         (
             Server(url="https://10.0.0.2", client_cert_file=tmp_path / "cert", client_key_file=tmp_path / "key"),
-            16,
+            32,
         ),
     ]
 
@@ -319,3 +321,30 @@ def test_a_target_that_names_no_cluster_is_on_all_hundred_of_them(write: Write) 
     configuration = load(path, {})
 
     assert len(configuration.targets) == 100
+
+
+def test_whoever_only_asks_the_daemon_need_not_have_its_credentials(write: Write, tmp_path: Path) -> None:
+    path = write(
+        LEAST.replace("in_cluster: true, labels: {region: eu}", "kubeconfig: {file: '{credentials}/eu-1'}").replace(
+            "in_cluster: true, labels: {region: us}", "kubeconfig: {file: not-there}"
+        )
+    )
+
+    with pytest.raises(ConfigError) as refusal:
+        load(path, {})
+    assert len(refusal.value.mistakes) == 2
+    assert load(path, {}, opened=False).agent.socket == tmp_path / "/run/gitsyncd/agent.sock"
+
+
+@pytest.mark.parametrize("command", [["status"], ["sync", "web"], ["resume", "web"], ["delete", "web", "--yes"]])
+def test_a_command_for_the_daemon_says_that_none_is_there_and_not_that_credentials_are_missing(
+    command: list[str], write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = LEAST.replace("in_cluster: true, labels: {region: eu}", "kubeconfig: {file: '{credentials}/eu-1'}")
+    path = write(text.replace("{name: edge}", f"{{name: edge, socket: {tmp_path}/agent.sock}}"))
+
+    cli.main([*command, "--config", str(path)])
+
+    said = capsys.readouterr().err
+    assert "agent.sock" in said
+    assert "{credentials}" not in said

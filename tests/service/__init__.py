@@ -1,0 +1,1 @@
+"""A systemd of the tests' own, and services that run under it as they would on a machine."""
