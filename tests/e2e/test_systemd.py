@@ -19,6 +19,7 @@ from tests.gitserver.certificates import Authority
 from tests.gitserver.repository import Repo
 from tests.gitserver.server import GitServer
 from tests.sandbox import Cluster
+from tests.sandbox.fixtures import MakeCluster
 from tests.service.checkout import checkout
 from tests.service.machine import Machine, unavailable
 
@@ -106,19 +107,20 @@ def clone(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def site(bare_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    folder = tmp_path_factory.mktemp("service")
-    bare_cluster.create_namespace("service")
+def site(make_shared_cluster: MakeCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """On a cluster of its own: the agent has the name that the pages give it, and so have those of other tests."""
+    folder, cluster = tmp_path_factory.mktemp("service"), make_shared_cluster()
+    cluster.create_namespace("service")
     authority = Authority(folder / "authority")
     server = GitServer(folder / "repos", authority=authority, credentials=("git", TOKEN))
     with server, Machine(folder / "machine") as machine:
-        site = Site(machine, bare_cluster, server, server.create("fleet"), clone(folder / "checkout"))
+        site = Site(machine, cluster, server, server.create("fleet"), clone(folder / "checkout"))
         maps = {name: files([config_map(name, "service")]) for name in ("web", "more", "east", "west")}
         site.repo.commit({f"{name}/{file}": text for name, texts in maps.items() for file, text in texts.items()})
         site.follow_the_page("pip wheel", "--require-hashes", "sysusers")
         machine.write("/etc/gitsyncd/ca.crt", authority.ca_file.read_text())
         machine.write("/etc/gitsyncd/credentials/fleet.token", TOKEN)
-        machine.write("/etc/gitsyncd/credentials/eu-1.kubeconfig", bare_cluster.kubeconfig.read_text())
+        machine.write("/etc/gitsyncd/credentials/eu-1.kubeconfig", cluster.kubeconfig.read_text())
         site.write_agent_file("web")
         site.follow_the_page("credentials.conf")
         for unit in (UNIT, "gitsyncd@.service"):  # there is no journal on this machine
