@@ -56,7 +56,7 @@ class Site:
         for command in commands(*containing):
             self.machine.run("sh", "-c", command, cwd=self.checkout)
 
-    def document(self, name: str, *, targets: list[str], port: int = 9480) -> Json:
+    def document(self, name: str, *, targets: list[str]) -> Json:
         folder = "gitsyncd" if name == "edge" else f"gitsyncd-{name}"
         return {
             "version": 1,
@@ -65,7 +65,7 @@ class Site:
                 "state_dir": f"/var/lib/{folder}",
                 "socket": f"/run/{folder}/agent.sock",
                 "cluster_namespace": folder,
-                "http": {"listen": f"127.0.0.1:{port}"},
+                "http": {"listen": None},  # the port is shared with whatever else runs here
             },
             "sources": [
                 {
@@ -81,9 +81,9 @@ class Site:
             "targets": [{"name": t, "source": "fleet", "path": t, "retry_interval": "1s"} for t in targets],
         }
 
-    def write_agent_file(self, *targets: str, name: str = "edge", port: int = 9480) -> None:
+    def write_agent_file(self, *targets: str, name: str = "edge") -> None:
         file = "gitsyncd" if name == "edge" else name
-        document = self.document(name, targets=list(targets), port=port)
+        document = self.document(name, targets=list(targets))
         self.machine.write(f"/etc/gitsyncd/{file}.yaml", json.dumps(document), 0o640)
         self.machine.run("chgrp", "gitsyncd", f"/etc/gitsyncd/{file}.yaml")
 
@@ -247,8 +247,8 @@ def test_two_agents_run_side_by_side_and_neither_reads_the_state_of_the_other(si
     drop_ins = "/etc/systemd/system/gitsyncd@.service.d"
     for name in ("own-user.conf", "credentials.conf"):
         site.machine.write(f"{drop_ins}/{name}", (ROOT / "systemd/examples" / name).read_text())
-    site.write_agent_file("east", name="edge-eu", port=9481)
-    site.write_agent_file("west", name="edge-us", port=9482)
+    site.write_agent_file("east", name="edge-eu")
+    site.write_agent_file("west", name="edge-us")
 
     site.follow_the_page("gitsyncd@edge-eu.service")
 
