@@ -16,15 +16,19 @@ from gitsyncd import __version__
 from gitsyncd.model.errors import ConfigError, GitsyncdError, LocalError, UsageError
 from gitsyncd.model.printable import masked, safe_json
 from gitsyncd.model.units import parse_duration
+from gitsyncd.text import screen
 
 if TYPE_CHECKING:
     from gitsyncd.model.target import Configuration
+    from gitsyncd.text.status import View
 
 DEFAULT_CONFIG = "/etc/gitsyncd/gitsyncd.yaml"
 DONE, DIFFERS, WRONG, REFUSED = range(4)
 
 _EARLY = 2
 """Clusters whose credentials are read while the program starts: more children at a time would delay one another."""
+_SOON_S = 10.0
+"""A daemon whose event loop turns answers within milliseconds."""
 _GARBAGE = 50_000
 """New containers between two looks of the garbage collector; Python's own 700 are meant for small programs."""
 
@@ -87,7 +91,7 @@ def run(options: argparse.Namespace) -> int:
 
     agent = configuration.agent
     json = agent.log_format == "json" or (agent.log_format == "auto" and not logs.on_terminal(sys.stdout))
-    log = logs.set_up(agent.log_level, json=json)
+    log = logs.set_up(agent.log_level, json=json, erase=options.once and screen.can_redraw(sys.stdout))
     options.failure = DIFFERS
     from gitsyncd.edges.config.load import load
 
@@ -122,7 +126,14 @@ async def _daemon(
     gc.set_threshold(_GARBAGE)
     gc.enable()
     try:
-        return await daemon.run(once=once, wait=wait)
+        work = daemon.run(once=once, wait=wait)
+        if not once or not screen.can_redraw(sys.stderr):
+            return await work
+        from gitsyncd.text.progress import shown_during
+
+        return await shown_during(
+            work, lambda: daemon.control.status()["targets"] if daemon.control else None, sys.stderr
+        )
     finally:
         for access in begun:
             await access.settled()
@@ -164,13 +175,13 @@ def _preview(options: argparse.Namespace, *, fields: bool) -> int:
     import asyncio
 
     from gitsyncd.dryrun import preview
-    from gitsyncd.text import plan_text
+    from gitsyncd.text.plan import plan_text
 
     _keep_memory_private()
     configuration = _load(options)
     answer = asyncio.run(preview(configuration, options.targets, ref=options.ref, directory=options.dir, fields=fields))
     errors = answer.pop("errors")
-    _print(options, answer, lambda: plan_text(answer, colours=_colours()))
+    _print(options, answer, lambda: plan_text(answer, colours=screen.colours(sys.stdout)))
     for error in errors:
         complain(error)
     if errors:
@@ -182,25 +193,54 @@ def _preview(options: argparse.Namespace, *, fields: bool) -> int:
 
 
 def status(options: argparse.Namespace) -> int:
-    from gitsyncd.text import status_text
+    from gitsyncd.text.status import status_text
 
     configuration = _load(options)
-    while True:
-        answer = _ask(configuration, "status", targets=options.targets)
-        if options.watch and sys.stdout.isatty():
-            print("\033[2J\033[H", end="")
-        _print(options, answer, lambda answer=answer: status_text(answer, colours=_colours()))  # type: ignore[misc]
-        if not options.watch:
-            return DONE if all(target["state"] == "in-sync" for target in answer["targets"]) else DIFFERS
-        _pause()
+
+    def look() -> Any:
+        return _ask_soon(configuration, "status", targets=options.targets)
+
+    if options.watch:
+        return _watch(options, look)
+    answer = look()
+    _print(options, answer, lambda: status_text(answer, _view(options)))
+    return _all_in_sync(answer)
+
+
+def _watch(options: argparse.Namespace, look: Callable[[], Any]) -> int:
+    """Until Ctrl-C, which is its usual end: the exit code is that of the last answer."""
+    from gitsyncd.text.watch import document, frame, watch, when_new, window
+
+    if options.output == "json":
+        last = watch(look, when_new(lambda seen: _print_json(document(seen), lines=True)))
+    elif screen.can_redraw(sys.stdout):
+        with window(sys.stdout) as show:
+            last = watch(look, lambda seen: show(frame(seen, _view(options, bars=True))))
+    else:
+        last = watch(look, when_new(lambda seen: _write(frame(seen, _view(options)) + "\n")))
+    return WRONG if last.trouble else _all_in_sync(last.answer)
+
+
+def _all_in_sync(answer: Any) -> int:
+    return DONE if all(target["state"] == "in-sync" for target in answer["targets"]) else DIFFERS
 
 
 def sync(options: argparse.Namespace) -> int:
-    from gitsyncd.text import status_text
+    from contextlib import nullcontext
 
-    answer = _ask(_load(options), "sync", targets=options.targets, wait=options.wait)
+    from gitsyncd.text.progress import shown_meanwhile
+    from gitsyncd.text.status import status_text
+
+    configuration = _load(options)
+
+    def look() -> Any:
+        return _ask_soon(configuration, "status", targets=options.targets)["targets"]
+
+    seen = options.wait and screen.can_redraw(sys.stderr)
+    with shown_meanwhile(look, sys.stderr) if seen else nullcontext():
+        answer = _ask(configuration, "sync", targets=options.targets, wait=options.wait)
     synced = answer.pop("synced")
-    _print(options, answer, lambda: status_text(answer, colours=_colours()))
+    _print(options, answer, lambda: status_text(answer, _view(options, brief=True)))
     return DONE if synced is not False else DIFFERS
 
 
@@ -292,14 +332,27 @@ def _ask(configuration: Configuration, call: str, **arguments: Any) -> Any:
     return ask(configuration.agent.socket, call, **arguments)
 
 
-def _colours() -> bool:
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+def _ask_soon(configuration: Configuration, call: str, **arguments: Any) -> Any:
+    """What the daemon answers at once, unless something is very wrong with it."""
+    from gitsyncd.edges.web.local import ask
+
+    return ask(configuration.agent.socket, call, within_s=_SOON_S, **arguments)
 
 
-def _pause() -> None:
-    import time
+def _view(options: argparse.Namespace, *, bars: bool = False, brief: bool = False) -> View:
+    from datetime import UTC, datetime
 
-    time.sleep(1)
+    from gitsyncd.text.status import View
+
+    return View(
+        now=datetime.now(UTC),
+        width=screen.width(sys.stdout),
+        colours=screen.colours(sys.stdout),
+        everything=getattr(options, "all", False),
+        named=bool(options.targets),
+        bars=bars,
+        brief=brief,
+    )
 
 
 def _print(options: argparse.Namespace, answer: Any, text: Callable[[], str]) -> None:
@@ -309,15 +362,17 @@ def _print(options: argparse.Namespace, answer: Any, text: Callable[[], str]) ->
         _write(text())
 
 
-def _print_json(value: Any) -> None:
+def _print_json(value: Any, *, lines: bool = False) -> None:
     import orjson
 
-    _write(safe_json(orjson.dumps(value, option=orjson.OPT_INDENT_2, default=str).decode()))
+    _write(safe_json(orjson.dumps(value, option=0 if lines else orjson.OPT_INDENT_2, default=str).decode()))
 
 
 def _write(text: str) -> None:
     try:
-        print(text, flush=True)
+        # What the terminal's encoding does not have is no reason to show nothing.
+        encoding = sys.stdout.encoding or "utf-8"
+        print(text.encode(encoding, "replace").decode(encoding), flush=True)
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -410,8 +465,12 @@ _COMMANDS: dict[str, tuple[Command, str, str, int, Sequence[_Argument]]] = {
     ),
     "status": (
         status, "each target: state, revision, health, what is wrong and the fix",
-        "gitsyncd status\n  gitsyncd status web --output json", WRONG,
-        [_TARGETS, (["--watch"], {"action": "store_true", "help": "show it again every second"})],
+        "gitsyncd status\n  gitsyncd status --watch\n  gitsyncd status web --output json", WRONG,
+        [
+            _TARGETS,
+            (["--watch"], {"action": "store_true", "help": "go on showing it, until Ctrl-C"}),
+            (["--all"], {"action": "store_true", "help": "leave nothing out where there is much to show"}),
+        ],
     ),
     "sync": (sync, "look at the remote and the cluster now", "gitsyncd sync web --wait", WRONG, [
         (["targets"], {"nargs": "+", "metavar": "TARGET", "help": "NAME or NAME@CLUSTER"}),

@@ -62,6 +62,8 @@ class Daemon:
         self._stop = asyncio.Event()
         self._ready = False
         self._signal = ""
+        self.control: Control | None = None
+        """Answers what people ask; None before `run`."""
 
     async def run(self, *, once: bool = False, wait: bool = False) -> int:
         """Until a signal (exit code 0), or with `once` until every target had its turn.
@@ -81,7 +83,7 @@ class Daemon:
             await fleet.adopt(configuration)
             calendar = Calendar()
             edges.callback(calendar.close)
-            control = self._control(fleet, calendar)
+            control = self.control = self._control(fleet, calendar)
             control.restore_suspensions()
             if not once:
                 await stack.enter_async_context(local.serve(configuration.agent.socket, _calls(control)))

@@ -8,13 +8,16 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from gitsyncd.core.ledger import inherited
 from gitsyncd.edges.git.folder import read_folder
 from gitsyncd.edges.store import FileStore, MemoryStore
 from gitsyncd.engine.control import choose
 from gitsyncd.engine.preview import Preview
 from gitsyncd.engine.source_loop import Track
 from gitsyncd.engine.target_loop import TargetLoop
+from gitsyncd.engine.tenure import Roster
 from gitsyncd.model.errors import GitsyncdError, UsageError
+from gitsyncd.model.inventory import Inventory
 from gitsyncd.model.source import Revision
 from gitsyncd.wiring import Fleet, Silence
 
@@ -45,6 +48,11 @@ async def preview(
         if directory is not None:
             for loop in chosen:
                 await _pin(fleet, loop, directory, failed)
+        for loop in fleet.targets:
+            old = loop.view.heritage(loop.target)
+            if old is not None:  # as its next turn will do it for good
+                own = loop.view.inventories.get(loop.target.name, Inventory(target=loop.target.id))
+                loop.view.inventories[loop.target.name] = inherited(own, old)
         await asyncio.gather(*(_claim(fleet, loop, failed) for loop in fleet.targets))
         shown, errors = [], []
         for loop in chosen:
@@ -75,9 +83,10 @@ async def _prepare(fleet: Fleet, chosen: Sequence[TargetLoop], ref: str | None) 
     await asyncio.gather(*(source.look() for source in fleet.sources))
     errors: dict[str, GitsyncdError] = {}
     opened: dict[str, GitsyncdError | None] = {}
+    roster = Roster(holder="")
     for name, view in fleet.views.items():
         try:
-            await view.identify()
+            roster.claim((await view.identify()).uid, name)
             await view.read()
         except GitsyncdError as error:
             opened[name] = error

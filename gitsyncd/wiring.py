@@ -177,10 +177,11 @@ class Fleet:
         watches = Watches(view, group, clock=self.clock, log=self._log)
         tenure = Tenure(cluster.name, api, self._roster, clock=self.clock)
         self.views[cluster.name] = view
-        self.clusters[cluster.name] = ClusterLoop(view, watches, tenure, self._roster.holder, clock=self.clock)
+        self.clusters[cluster.name] = ClusterLoop(view, watches, tenure, self._roster, clock=self.clock)
 
     async def _remove_cluster(self, name: str) -> None:
         await self._let_go(name)
+        self._roster.forget(name)
         view = self.views.pop(name)
         self.clusters.pop(name).watches.stop()
         await view.api.close()

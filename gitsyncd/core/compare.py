@@ -22,18 +22,19 @@ class Owner(StrEnum):
     OTHER = "another target or agent"
 
 
-def owner(observed: Observed, entry: Entry | None, target: str, agent: str) -> tuple[Owner, str]:
+def owner(observed: Observed, entry: Entry | None, target: str, agent: str, *, was: str = "") -> tuple[Owner, str]:
     """Whose live object this is, and the other owner's name where it is somebody else's.
 
     A mark that names another object is a copy and proves nothing. Without any mark an object is still ours when it is
     the very one that we recorded: somebody took the label off, which is drift and not a change of owner. That is enough
-    for restoring it and never for deleting it: see `plan`.
+    for restoring it and never for deleting it: see `plan`. `was` is the name that the target had before.
     """
     mark = observed.mark
     if mark is not None and mark.describes_itself:
         if mark.agent != agent:
             return Owner.OTHER, f"agent {mark.agent}"
-        return (Owner.US, "") if mark.target == target else (Owner.OTHER, f"target {mark.target}")
+        ours = mark.target == target or (bool(was) and mark.target == was)
+        return (Owner.US, "") if ours else (Owner.OTHER, f"target {mark.target}")
     if entry is not None and entry.uid == observed.uid:
         return Owner.US, ""
     return Owner.NOBODY, ""

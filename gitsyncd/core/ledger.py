@@ -74,6 +74,17 @@ def _differ(inventory: Inventory, changed: Mapping[ObjectId, Entry | None]) -> b
     return any(inventory.entries.get(object_id) != entry for object_id, entry in changed.items())
 
 
+def inherited(own: Inventory, old: Inventory) -> Inventory:
+    """The record of a target that was renamed, widened by the one of its old name."""
+    return replace(
+        own,
+        entries={**old.entries, **own.entries},
+        cluster_uid=own.cluster_uid or old.cluster_uid,
+        commit=own.commit or old.commit,
+        trusted=own.trusted and old.trusted,
+    )
+
+
 def rebuilt(target: str, marked: Mapping[ObjectId, tuple[str, Observed]], *, cluster_uid: str) -> Inventory:
     """An inventory from the marks on live objects (id → served version, object), for one that was lost.
 

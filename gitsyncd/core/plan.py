@@ -55,6 +55,8 @@ class Scene:
     """Objects in a fight whose drift is left alone for now."""
     scope: Collection[ObjectId] | None = None
     """Look at these only. None means everything, and only then is anything pruned."""
+    was: str = ""
+    """The name that the target had before."""
     final: bool = False
     """No further turn of this target follows: what another target wants is left to it now, taken over or not."""
 
@@ -195,7 +197,7 @@ def _untouched(manifest: Manifest, entry: Entry, observed: Observed, scene: Scen
 def _case(
     object_id: ObjectId, manifest: Manifest | None, entry: Entry | None, observed: Observed | None, scene: Scene
 ) -> Case:
-    whose, name = (None, "") if observed is None else owner(observed, entry, scene.target, scene.agent)
+    whose, name = (None, "") if observed is None else owner(observed, entry, scene.target, scene.agent, was=scene.was)
     return Case(id=object_id, manifest=manifest, entry=entry, observed=observed, owner=whose, owned_by=name)
 
 

@@ -11,10 +11,11 @@ import os
 import re
 import sys
 from collections.abc import MutableMapping
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any, TextIO, cast
 
 import orjson
 
+from gitsyncd.edges.log_stream import Lines, to_journald
 from gitsyncd.model.printable import printable, safe_json
 
 # structlog loads rich wherever it finds it, for tracebacks that nobody sees here: 7 MB of every daemon.
@@ -31,12 +32,18 @@ if TYPE_CHECKING:
 _REVISION = re.compile(r"\S+@sha1:[0-9a-f]{40}")
 _FIRST = ("timestamp", "level", "event")
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+_PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3}
+"""Those of syslog (sd-daemon(3))."""
+LONGEST = 47 * 1024
+"""Bytes. journald splits what is longer than 48 KiB (LineMax in journald.conf(5)), and halves are no JSON."""
+_SHORTER = (4096, 512, 64)
 
 
-def set_up(level: str, *, json: bool, stream: IO[str] | None = None) -> FilteringBoundLogger:
+def set_up(level: str, *, json: bool, stream: IO[str] | None = None, erase: bool = False) -> FilteringBoundLogger:
     """The logger of this process, writing whole lines to `stream` (standard output).
 
-    Levels are named as in the agent file.
+    Levels are named as in the agent file. With `erase` a line for people takes the place of whatever stood in its line
+    of the terminal, such as progress.
     """
     out = stream or sys.stdout
     shared: list[Any] = [
@@ -44,12 +51,15 @@ def set_up(level: str, *, json: bool, stream: IO[str] | None = None) -> Filterin
         # Not "iso", which leaves the microseconds out once in a million lines.
         structlog.processors.TimeStamper(fmt="%Y-%m-%dT%H:%M:%S.%fZ", utc=True),
     ]
-    for_programs: list[Any] = [_ordered, structlog.processors.JSONRenderer(serializer=_dumps)]
-    last: list[Any] = for_programs if json else [_abbreviated, _tame, _console(out)]
+    for_programs: list[Any] = [_ordered, _rendered]
+    for_people: list[Any] = [_abbreviated, _tame, _console(out), *([_erasing] if erase else [])]
+    processors = shared + (for_programs if json else for_people)
+    if to_journald(out, os.environ):
+        processors.append(_prioritised)
     structlog.configure(
-        processors=shared + last,
+        processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
-        logger_factory=structlog.WriteLoggerFactory(file=cast("Any", _Lines(out))),
+        logger_factory=structlog.WriteLoggerFactory(file=cast("Any", _patient(out))),
         cache_logger_on_first_use=True,
     )
     # Libraries log through the standard module; what they say is theirs and may quote what must not be quoted.
@@ -67,25 +77,25 @@ def colours(stream: IO[str]) -> bool:
     return on_terminal(stream) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
-class _Lines:
-    """A stream whose every line is complete when it is written, and whose reader may go away."""
+def _patient(out: IO[str]) -> IO[str] | Lines:
+    """The same stream, made such that nobody ever waits for its reader."""
 
-    def __init__(self, stream: IO[str]) -> None:
-        self._stream = stream
+    def lost(count: int) -> None:
+        log = structlog.get_logger()
+        log.warning("log lines lost", lost=count)
 
-    def write(self, text: str) -> int:
-        return self._stream.write(text)
-
-    def flush(self) -> None:
-        try:
-            self._stream.flush()
-        except BrokenPipeError:
-            # Nobody reads the log any more. That must not stop a daemon from doing its work.
-            self._stream = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - kept open for the life of the process
+    try:
+        return Lines(cast("TextIO", out), lost)
+    except OSError:  # nothing but memory
+        return out
 
 
 def _console(out: IO[str]) -> structlog.dev.ConsoleRenderer:
     return structlog.dev.ConsoleRenderer(colors=colours(out), pad_event_to=22, sort_keys=False)
+
+
+def _erasing(_logger: Any, _method: str, line: str) -> str:
+    return f"{line}\033[K"
 
 
 def _abbreviated(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -104,7 +114,30 @@ def _ordered(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mut
     return {**head, **event}
 
 
-def _dumps(value: Any, **_options: Any) -> str:
+def _prioritised(_logger: Any, method: str, line: str) -> str:
+    return f"<{_PRIORITIES[method]}>{line}"
+
+
+def _rendered(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> str:
+    """One line that a journal keeps whole; values that are too long for it are cut, and `cut` names them."""
+    line = _dumps(event)
+    for most in _SHORTER:
+        if len(line) * 4 <= LONGEST or len(line.encode("utf-8", "replace")) <= LONGEST:
+            return line
+        short = {key: _cut(value, most) for key, value in event.items()}
+        line = _dumps({**short, "cut": [key for key, value in event.items() if short[key] != value]})
+    return line
+
+
+def _cut(value: Any, most: int) -> Any:
+    if isinstance(value, str):
+        return value if len(value) <= most else f"{value[:most]}…"
+    if isinstance(value, list):
+        return [_cut(item, most // 8) for item in value[: most // 16]]
+    return value
+
+
+def _dumps(value: Any) -> str:
     try:
         text = orjson.dumps(value, default=str).decode()
     except TypeError:  # halves of surrogates, integers beyond 64 bits: a line of the log is never a reason to fail

@@ -68,6 +68,14 @@ class Restored:
     blame: Blame | None
 
 
+@dataclass(slots=True)
+class Progress:
+    """How far a plan is: changes that are over, of all."""
+
+    total: int
+    done: int = 0
+
+
 class Actuator:
     """Carries out plans of one target. One plan at a time."""
 
@@ -77,6 +85,8 @@ class Actuator:
         self._journal = journal
         self._clock = clock
         self._news: dict[ObjectId, News] = {}
+        self.progress: Progress | None = None
+        """Of the plan that is being carried out; None between plans."""
 
     async def carry_out(
         self, plan: Plan, desired: Desired, superseded: Callable[[], bool], news: dict[ObjectId, News] | None = None
@@ -88,6 +98,16 @@ class Actuator:
         `news` is what the watches said of the objects that changed.
         """
         self._news = news or {}
+        self.progress = Progress(len(plan.changes))
+        try:
+            return await self._stages(plan, desired, superseded, self.progress)
+        finally:
+            self.progress = None
+
+    async def _stages(
+        self, plan: Plan, desired: Desired, superseded: Callable[[], bool], progress: Progress
+    ) -> list[Outcome]:
+        """One stage after the other, and many objects of a stage at once."""
         outcomes: list[Outcome] = []
         done: dict[ObjectId, asyncio.Future[Outcome]] = {
             change.id: asyncio.get_running_loop().create_future() for change in plan.changes
@@ -103,6 +123,7 @@ class Actuator:
                         outcome = await self._one(change, plan.revision, desired, done)
                     done[change.id].set_result(outcome)
                     outcomes.append(outcome)
+                    progress.done += 1
 
             workers = min(len(changes), self._view.cluster.parallel)
             if workers == 1:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from gitsyncd.engine.cluster_view import ClusterView
     from gitsyncd.engine.ports import Clock
     from gitsyncd.engine.target_loop import TargetLoop
-    from gitsyncd.engine.tenure import Tenure
+    from gitsyncd.engine.tenure import Roster, Tenure
     from gitsyncd.engine.watch_loop import Watches
 
 _BASE = timedelta(seconds=1)
@@ -31,12 +31,12 @@ QUIET_WITHIN_S = 30.0
 class ClusterLoop:
     """The worker of one cluster."""
 
-    def __init__(self, view: ClusterView, watches: Watches, tenure: Tenure, holder: str, *, clock: Clock) -> None:
+    def __init__(self, view: ClusterView, watches: Watches, tenure: Tenure, roster: Roster, *, clock: Clock) -> None:
         self.view = view
         self.watches = watches
         self.tenure = tenure
         self.targets: list[TargetLoop] = []
-        self._holder = holder
+        self._roster = roster
         self._clock = clock
 
     async def run(self) -> None:
@@ -53,7 +53,7 @@ class ClusterLoop:
                 failures += 1
                 await self._quiet(error)
                 delay = next_delay(failures, base=_BASE, cap=_CAP, jitter=self._clock.jitter())
-                await asyncio.sleep(delay.total_seconds())
+                await self.view.api.pause(delay)
             else:
                 if heir:
                     await self.hand_over(heir)
@@ -61,16 +61,20 @@ class ClusterLoop:
     async def _open(self) -> None:
         """Until this daemon may write to the cluster and knows what is there."""
         self.view.unfit = self.tenure.leave = asyncio.Event()
-        await self.view.identify()
+        await self._identify()
         begun = self._clock.monotonic()
         await self.tenure.acquire(self.view.stand_by)
         if self._clock.monotonic() - begun > 1.0:
-            await self.view.identify()  # it stood by meanwhile
+            await self._identify()  # it stood by meanwhile
         await self.view.read()
-        self.view.writer = self._holder
+        self.view.writer = self._roster.holder
         self.view.up()
         for loop in self.targets:
             loop.bell.ring()
+
+    async def _identify(self) -> None:
+        identity = await self.view.identify()
+        self._roster.claim(identity.uid, self.view.cluster.name)
 
     async def _keep(self) -> str:
         """Until the tenure is over, or what is known of the cluster cannot be gone on with. To whom to hand it."""

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from gitsyncd.model.answers import ClusterIdentity, Discovery, WatchEvent
     from gitsyncd.model.inventory import Inventory
     from gitsyncd.model.observed import Observed
-    from gitsyncd.model.target import Agent, Cluster
+    from gitsyncd.model.target import Agent, Cluster, Target
 DISCOVER_EVERY_S = 0.1
 
 
@@ -335,6 +335,8 @@ class ClusterView:
     def heard(self, feed: Feed, event: WatchEvent) -> None:
         """One watch event. Our own writes come back here, too, and are known by their resourceVersion."""
         object_id = ObjectId(group=feed.type.group, kind=feed.type.kind, namespace=event.namespace, name=event.name)
+        if feed.type.api_version == "v1":
+            self.has_come_to(event.resource_version)  # also by our own writes: a restore may undo nothing else
         if object_id in self._writing:
             self._writing[object_id] = event
             return
@@ -347,8 +349,6 @@ class ClusterView:
             return
         if before is not None and _is_older(event.resource_version, before.resource_version):
             return
-        if feed.type.api_version == "v1":
-            self.has_come_to(event.resource_version)
         after = self.record(object_id, orjson.loads(event.object))
         self.unsure.discard(object_id)
         if self._noticed(object_id, before, after):
@@ -400,6 +400,13 @@ class ClusterView:
             if object_id in claims.ids:
                 return name
         return next((name for name, inventory in self.inventories.items() if object_id in inventory.entries), "")
+
+    def heritage(self, target: Target) -> Inventory | None:
+        """The record of the name that a target had before, as long as it is there and nobody else's."""
+        if not target.was or target.was in self.bells:
+            return None
+        old = self.inventories.get(target.was)
+        return None if old is None or old.damage else old
 
     # --- our own writes ------------------------------------------------------------------------------------------
 

@@ -99,9 +99,10 @@ class Control:
 
     def _target_status(self, loop: TargetLoop) -> dict[str, Any]:
         health = loop.health()
-        track = loop.track
+        track, progress = loop.track, loop.reconciler.progress
         return {
             "target": loop.target.id,
+            "source": track.source.name,
             "state": state_of(loop),
             "revision": str(loop.revision) if loop.revision else None,
             "admitted": str(track.admitted) if track.admitted else None,
@@ -111,6 +112,7 @@ class Control:
             "health": health.status,
             "health_message": health.message,
             "last_turn": _moment(loop.last_turn),
+            "progress": {"done": progress.done, "total": progress.total} if progress else None,
             "problems": self._problems(loop),
             "plan": loop.refused.digest if loop.refused else None,
             "suspended": {"until": _moment(loop.suspension.until), "reason": loop.suspension.reason}
@@ -153,6 +155,7 @@ class Control:
                 "objects": len(inventory.entries),
                 "health": HealthStatus.UNKNOWN,
                 "last_turn": None,
+                "progress": None,
                 "problems": [
                     {
                         "object": "",
@@ -419,6 +422,13 @@ def _problem(name: str, error: GitsyncdError) -> dict[str, Any]:
     }
 
 
+def _trouble(error: GitsyncdError | None) -> dict[str, Any]:
+    """What is wrong with a source or a cluster."""
+    if error is None:
+        return {"error": None, "remedy": None, "hint": None}
+    return {"error": str(error), "remedy": error.remedy, "hint": error.hint}
+
+
 def _source_status(track: Track) -> dict[str, Any]:
     state = "held" if track.held else "unreachable" if track.error else "ready" if track.admitted else "unknown"
     return {
@@ -427,7 +437,8 @@ def _source_status(track: Track) -> dict[str, Any]:
         "state": state,
         "revision": str(track.admitted) if track.admitted else None,
         "since": _moment(track.since),
-        "error": str(track.error) if track.error else None,
+        "answered": _moment(track.answered_at),
+        **_trouble(track.error),
     }
 
 
@@ -438,7 +449,7 @@ def _cluster_status(view: ClusterView) -> dict[str, Any]:
         "cluster": view.cluster.name,
         "state": state,
         "since": _moment(view.since),
-        "error": str(view.error) if view.error and not standing_by else None,
+        **_trouble(None if standing_by else view.error),
         "writer": view.writer or None,
         "server_version": view.version or None,
     }

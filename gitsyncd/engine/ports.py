@@ -7,7 +7,7 @@ some seconds, since patience between turns is the engine's. All of them may be c
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 # Named here too, because whoever uses a port needs them.
@@ -210,6 +210,12 @@ class ClusterApi(Protocol):
         """The key for digests of Secrets, from the Secret `gitsyncd.<agent>.key`.
 
         Created when missing; without `create`, a key for this once takes its place.
+        """
+
+    async def pause(self, at_most: timedelta) -> bool:
+        """That long, or until a server that did not answer does so again; whether it came to that.
+
+        However many wait, the server is probed for all of them at once.
         """
 
     async def close(self) -> None: ...

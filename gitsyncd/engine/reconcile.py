@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from gitsyncd.core.backoff import Fight, is_forgotten, is_over, next_look, reverted
 from gitsyncd.core.guard import guard
 from gitsyncd.core.health import worst
-from gitsyncd.core.ledger import Outcome, intend, settle
+from gitsyncd.core.ledger import Outcome, inherited, intend, settle
 from gitsyncd.core.plan import Scene, plan
 from gitsyncd.model.errors import Changed, Conflict, GitsyncdError
 from gitsyncd.model.inventory import EntryState
@@ -22,7 +22,7 @@ from gitsyncd.model.report import Health, HealthStatus
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
-    from gitsyncd.engine.apply import Actuator
+    from gitsyncd.engine.apply import Actuator, Progress
     from gitsyncd.engine.cluster_view import ClusterView
     from gitsyncd.engine.facts import Facts, Gatherer, Siblings
     from gitsyncd.engine.journal import Journal
@@ -120,6 +120,7 @@ class Reconciler:
             unseen=facts.unseen.keys(),
             calm=self._calm(),
             scope=scope,
+            was=self._target.was,
         )
         guarded = guard(
             plan(scene),
@@ -136,6 +137,7 @@ class Reconciler:
     ) -> TurnReport:
         """Make the cluster what Git says at this revision. Raises `GitsyncdError` where nothing could be begun."""
         try:
+            await self._inherit()
             facts, todo = await self.look(revision, scope)
             if self._scaled(todo):
                 self._gatherer.autoscalers_stale = True
@@ -177,6 +179,11 @@ class Reconciler:
             self.approved.discard(todo.digest)
         return self._report(revision, facts, todo, outcomes, scope=scope)
 
+    @property
+    def progress(self) -> Progress | None:
+        """How far the plan in progress is; None while facts are gathered, and between turns."""
+        return self._actuator.progress
+
     def health(self, ids: Collection[ObjectId]) -> Health:
         """The worst of the health of these objects, as the watches last saw them."""
         healths = []
@@ -188,6 +195,16 @@ class Reconciler:
         return worst(healths)
 
     # --- the record ----------------------------------------------------------------------------------------------
+
+    async def _inherit(self) -> None:
+        """A renamed target takes over the record of its old name: first it has it all, then the old one goes."""
+        old = self._view.heritage(self._target)
+        if old is None:
+            return
+        self._view.require()
+        await self._record(inherited(self._whole(), old))
+        await self._view.api.drop_inventory(self._target.was)
+        self._view.inventories.pop(self._target.was, None)
 
     def _whole(self) -> Inventory:
         return self._gatherer.inventory()

@@ -47,6 +47,8 @@ class Track:
         """Why the head is not admitted; empty when it is."""
         self.error: GitsyncdError | None = None
         self.since: datetime = clock.now()
+        self.answered_at: datetime | None = None
+        """When the remote last said what its heads are."""
         self.bells: list[Bell] = []
         self.looked = asyncio.Event()
         """Set after the first answer, good or bad."""
@@ -81,6 +83,7 @@ class Track:
 
     async def arrived(self, head: str | None) -> None:
         """The remote answered. Raises nothing for a branch that is gone: the last admitted commit stays."""
+        self.answered_at = self._clock.now()
         if head is None:
             await self.failed(
                 RevisionNotFound(

@@ -119,6 +119,8 @@ class TargetLoop:
         self._first_by = self._news_by + target.source.timeout.total_seconds() + _FIRST_S
         self._before = TargetState.UNKNOWN
         """The state before the turn in progress."""
+        self._since_before: tuple[datetime, Revision | None] = (self.since, None)
+        """Since when, and with which revision."""
 
     # --- the loop ------------------------------------------------------------------------------------------------
 
@@ -190,7 +192,9 @@ class TargetLoop:
         asked = revision
         if scope is None:
             self._enter(TargetState.SYNCING)
-            revision = await self.track.trusted(asked, self._gatherer.inventory().commit)
+            old = self.view.heritage(self.target)
+            floor = self._gatherer.inventory().commit or (old.commit if old is not None else "")
+            revision = await self.track.trusted(asked, floor)
             self.held_back = revision is not asked
 
         def superseded() -> bool:
@@ -365,10 +369,13 @@ class TargetLoop:
 
     def _enter(self, state: TargetState) -> None:
         if state is TargetState.SYNCING and self.state is not TargetState.SYNCING:
-            self._before = self.state
+            self._before, self._since_before = self.state, (self.since, self.revision)
         if state is not self.state:
+            since, revision = self._since_before
+            # A turn that changed nothing ended nothing: what fails at every try has failed since the first one.
+            unchanged = self.state is TargetState.SYNCING and state is self._before and revision == self.revision
             self.state = state
-            self.since = self._clock.now()
+            self.since = since if unchanged else self._clock.now()
 
     # --- what people ask for -------------------------------------------------------------------------------------
 

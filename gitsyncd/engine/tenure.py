@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from gitsyncd.core import tenure as rules
 from gitsyncd.core.tenure import DEFER_S, DURATION_S, RENEW_S, Standing
-from gitsyncd.model.errors import Changed, ClusterDenied, ClusterError, NotFound, StandingBy
+from gitsyncd.model.errors import Changed, ClusterDenied, ClusterError, ConfigError, NotFound, StandingBy
 from gitsyncd.model.lease import Candidate
 
 if TYPE_CHECKING:
@@ -44,7 +44,26 @@ class Roster:
     held: set[str] = field(default_factory=set)
     """Names of clusters."""
     standings: dict[str, Standing] = field(default_factory=dict)
+    known: dict[str, str] = field(default_factory=dict)
+    """UID of each cluster that has answered, and the name by which it is written to."""
     beat: int = 0
+
+    def claim(self, uid: str, cluster: str) -> None:
+        """One cluster under two names would have two records of what it owns there, each undoing the other.
+
+        Raises `ConfigError` for the second name.
+        """
+        first = self.known.setdefault(uid, cluster)
+        if first != cluster:
+            raise ConfigError(
+                f"it is the same cluster as {first}: kube-system has the same UID",
+                subject=f"cluster {cluster}",
+                hint="List each cluster once. If this one was meant to be another, correct how it is reached.",
+            )
+
+    def forget(self, cluster: str) -> None:
+        """It is no longer in the agent file, or reached in another way from now on."""
+        self.known = {uid: name for uid, name in self.known.items() if name != cluster}
 
     def candidate(self) -> Candidate:
         """What to say of ourselves where we stand by."""

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _BASE = timedelta(seconds=1)
 _CAP = timedelta(seconds=30)
+_SPREAD_S = 1.0
+"""Of the lists after a recovery."""
 _QUICK_S = 10.0
 """Watches last for minutes: one that ends sooner counts as a failure."""
 
@@ -203,4 +205,6 @@ class Watches:
 
     async def _pause(self, failures: int) -> None:
         delay = next_delay(failures, base=_BASE, cap=_CAP, jitter=self._clock.jitter())
-        await asyncio.sleep(delay.total_seconds())
+        if await self._view.api.pause(delay):
+            # All feeds hear of it at the same moment, and a server that has just come up has enough to do.
+            await asyncio.sleep(_SPREAD_S * self._clock.jitter())

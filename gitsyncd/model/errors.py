@@ -196,9 +196,13 @@ class ClusterUnreachable(ClusterError):
 class Throttled(ClusterError):
     """Asked to slow down (429)."""
 
-    def __init__(self, message: str, *, retry_after_s: float = 1.0, subject: str = "", hint: str = "") -> None:
+    def __init__(
+        self, message: str, *, retry_after_s: float = 1.0, one_kind: bool = False, subject: str = "", hint: str = ""
+    ) -> None:
         super().__init__(message, subject=subject, hint=hint)
         self.retry_after_s = retry_after_s
+        self.one_kind = one_kind
+        """True when only the kind that was asked for is not ready yet, and the server has room for everything else."""
 
 
 class ClusterDenied(ClusterError):

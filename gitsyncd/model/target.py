@@ -43,8 +43,8 @@ class Cluster:
     name: str
     connection: Kubeconfig | InCluster | Server
     labels: Mapping[str, str] = field(default_factory=dict)
-    parallel: int = 16
-    """Requests in flight; watches are not counted."""
+    parallel: int = 32
+    """The most requests in flight; watches are not counted."""
 
 
 class Adopt(StrEnum):
@@ -131,6 +131,8 @@ class Target:
     wait: bool = True
     wait_timeout: timedelta = timedelta(minutes=5)
     suspend: bool = False
+    was: str = ""
+    """The name that it had before: what is recorded and marked under that name is its own."""
 
     @property
     def id(self) -> str:

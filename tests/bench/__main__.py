@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import gitsyncd
-from tests.bench import first, parsing, polling, steady
+from tests.bench import first, many, parsing, polite, polling, restart, steady
 from tests.bench.stage import say, stage
 from tests.bench.table import Row, save, text
 from tests.sandbox import KUBERNETES, BuildFailed, NotReady, ProcessEnded, binaries
@@ -29,6 +29,9 @@ MEASUREMENTS = {
     "no-change": "requests and CPU of a turn with nothing changed",
     "revert": "a foreign edit to the restored event, against one serial apply",
     "storm": "200 edits at once, against the time that the edits took",
+    "restart": "a restart on an unchanged cluster of 2,000 objects: time to in sync, and writes",
+    "many": "four clusters: memory of each, CPU at rest, objects applied a second against four bare clients at once",
+    "polite": "a bystander's GETs during a first sync, against the same at rest, as an ordinary service account",
     "commit": "10 changed objects live in a repository of 5,000 files, against git fetch and kubectl apply",
 }
 STEADY = frozenset({"no-change", "revert", "storm", "commit"})
@@ -83,6 +86,9 @@ def measure(names: frozenset[str], rounds: int) -> list[Row]:
             rows += polling.measure(where)
         if "first" in names:
             rows += first.measure(where)
+        for name, work in (("restart", restart), ("many", many), ("polite", polite)):
+            if name in names:
+                rows += work.measure(where)
         if names & STEADY:
             rows += steady.measure(where, names)
     return rows

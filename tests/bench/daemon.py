@@ -47,9 +47,9 @@ class Run:
     def pid(self) -> int:
         return self.process.pid
 
-    def wait_for(self, event: str, *, within_s: float = 120) -> None:
-        """Until the log holds this event. Raises RuntimeError with what went wrong."""
-        needle = b'"' + event.encode() + b'"'
+    def wait_for(self, event: str, *, target: str = "", within_s: float = 120) -> None:
+        """Until the log holds this event (of this target). Raises RuntimeError with what went wrong."""
+        needle = b'"event":"' + event.encode() + b'"' + (b',"target":"' + target.encode() + b'"' if target else b"")
         deadline = time.monotonic() + within_s
         with self.log.open("rb") as stream:
             rest = b""
@@ -77,7 +77,10 @@ def unix(timestamp: str) -> float:
 
 
 def requests(audit_log: Path, *, agent: str = "gitsyncd/", since: int = 0) -> list[Json]:
-    """The requests of gitsyncd in the API server's audit log from this byte on: one record each, the first of each."""
+    """The requests of gitsyncd in the API server's audit log from this byte on: one record each, the first of each.
+
+    Those about its lease are left out: one every 5 s, whatever else happens.
+    """
     found: dict[str, Json] = {}
     with audit_log.open("rb") as stream:
         stream.seek(since)
@@ -85,6 +88,7 @@ def requests(audit_log: Path, *, agent: str = "gitsyncd/", since: int = 0) -> li
             if not line.endswith(b"\n"):
                 break
             record = json.loads(line)
-            if record.get("userAgent", "").startswith(agent):
+            ours = record.get("userAgent", "").startswith(agent)
+            if ours and record.get("objectRef", {}).get("resource") != "leases":
                 found.setdefault(record["auditID"], record)
     return list(found.values())

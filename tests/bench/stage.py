@@ -49,22 +49,29 @@ class Stage:
         return self.server.authority.ca_file
 
     @contextlib.contextmanager
-    def cluster(self) -> Iterator[Cluster]:
+    def clusters(self, count: int) -> Iterator[list[Cluster]]:
+        """So many of them, `c1` and on, all at rest."""
+        with contextlib.ExitStack() as stack:
+            yield [stack.enter_context(self.cluster(f"c{number}")) for number in range(1, count + 1)]
+
+    @contextlib.contextmanager
+    def cluster(self, name: str = CLUSTER) -> Iterator[Cluster]:
         """A fresh control plane that has come to rest."""
         options = ClusterOptions(audit=True, fsync=True)
-        with Cluster(self.folder / f"cluster-{next(_numbers)}", name=CLUSTER, options=options) as cluster:
+        with Cluster(self.folder / f"cluster-{next(_numbers)}", name=name, options=options) as cluster:
             if not settle(list(cluster.pids.values())):
                 say("the control plane is not at rest; measuring all the same")
             yield cluster
         cluster.remove()
 
-    def agent(self, cluster: Cluster) -> Agent:
-        """An agent that has never run, for this cluster and the corpus. Git is polled when it is told to."""
+    def agent(self, *clusters: Cluster, path: str = "fleet") -> Agent:
+        """An agent that has never run, for these clusters and the corpus. Git is polled when it is told to."""
         agent = Agent(self.folder / f"agent-{next(_numbers)}", name=AGENT)
-        agent.cluster(CLUSTER, cluster.kubeconfig)
+        for cluster in clusters:
+            agent.cluster(cluster.name, cluster.kubeconfig)
         agent.source("fleet", self.url, interval="30m", tls={"ca_file": str(self.ca_file)})
         # Nothing runs here that would make a Deployment ready.
-        agent.target(TARGET, path="fleet", interval="30m", wait={"enabled": False})
+        agent.target(TARGET, path=path, interval="30m", wait={"enabled": False})
         return agent
 
 

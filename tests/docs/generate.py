@@ -43,7 +43,11 @@ EXIT_CODES: dict[str, tuple[tuple[str, str], ...]] = {
         ("3", "a guard refuses a plan"),
     ),
     "diff": (("0 to 3", "as `plan`"),),
-    "status": (("0", "all in sync"), ("1", "some not"), ("2", "no daemon answers, or no such target")),
+    "status": (
+        ("0", "all in sync; with `--watch`: when Ctrl-C ended it"),
+        ("1", "some not"),
+        ("2", "no daemon answers, or no such target"),
+    ),
     "sync": (
         ("0", "asked for; with `--wait`: in sync and healthy"),
         ("1", "with `--wait`: not in sync, or not healthy in time"),

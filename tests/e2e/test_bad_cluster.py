@@ -34,13 +34,14 @@ BAD = {
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """A daemon with one good cluster and every bad one; all of them are the same API server once they are mended."""
+    """A daemon with one good cluster and every bad one."""
 
     daemon: Daemon
     repo: Repo
     cluster: Cluster
     namespace: str
     files: Mapping[str, Path]
+    agent: Agent
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +69,7 @@ def world(bare_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> It
         agent.target("web", path="{cluster}", namespace="bad-cluster")
         repo.commit({f"{name}/a.yaml": config_map(name, value="1") for name in ["good", *BAD]})
         with agent.start() as daemon:
-            yield World(daemon, repo, bare_cluster, "bad-cluster", files)
+            yield World(daemon, repo, bare_cluster, "bad-cluster", files, agent)
 
 
 def kubeconfig(cluster: Cluster, *, ca: str | None = None, user: Json | None = None) -> Json:
@@ -114,15 +115,33 @@ def test_a_good_cluster_is_kept_while_others_cannot_be_used(world: World) -> Non
     assert find(world.cluster, path) is not None
 
 
-def test_a_kubeconfig_that_is_mended_is_used_without_a_restart(world: World) -> None:
-    name = "exec-plugin"
+def test_a_kubeconfig_that_is_mended_is_used_without_a_restart(world: World, make_cluster: MakeCluster) -> None:
+    name, other = "exec-plugin", make_cluster()
+    other.create_namespace(world.namespace)
     world.daemon.wait_for("cluster unreachable", cluster=name)
 
-    shutil.copy(world.cluster.kubeconfig, world.files[name])
+    shutil.copy(other.kubeconfig, world.files[name])
 
     recovered = world.daemon.wait_for("cluster recovered", cluster=name, within_s=60)
     assert "exec" in recovered["error"]
     world.daemon.wait_for("target in sync", target=f"web@{name}")
+
+
+def error_of(world: World, name: str) -> str:
+    clusters = world.agent.run("status", "--output", "json").json["clusters"]
+    return str(next(cluster["error"] for cluster in clusters if cluster["cluster"] == name))
+
+
+def test_one_cluster_under_two_names_is_written_to_by_the_first_alone(world: World) -> None:
+    name = "no-yaml"
+    world.daemon.wait_for("target in sync", target="web@good")
+    world.daemon.wait_for("cluster unreachable", cluster=name)
+
+    shutil.copy(world.cluster.kubeconfig, world.files[name])
+
+    until(lambda: "the same cluster as good" in error_of(world, name), "the refusal of the second name", within_s=60)
+    assert find(world.cluster, f"/api/v1/namespaces/{world.namespace}/configmaps/good") is not None
+    assert find(world.cluster, f"/api/v1/namespaces/{world.namespace}/configmaps/{name}") is None
 
 
 # --- commands ----------------------------------------------------------------------------------------------------------
@@ -213,7 +232,8 @@ def test_a_cluster_that_goes_away_and_comes_back_is_made_what_git_says_by_then(
     assert gone["hint"]
     assert shown.code == 1
     assert [cluster["state"] for cluster in shown.json["clusters"]] != ["ready"]
-    assert gone["error"] in shown.json["clusters"][0]["error"]
+    (error,) = [cluster["error"] for cluster in shown.json["clusters"]]
+    assert cluster.server in gone["error"] and cluster.server in error  # the first word on it, and the last
     assert len(daemon.said("cluster unreachable")) == len(daemon.said("cluster recovered")) == 1
 
 

@@ -3,9 +3,11 @@ nothing that was good is lost, and clusters go on being kept."""
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -13,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.daemon import Agent, Daemon, until
+from tests.e2e.daemon import COMMAND, ROOT, Agent, Daemon, until
 from tests.e2e.fleet import config_map, find
 from tests.gitserver.repository import Repo
 from tests.sandbox import Cluster
@@ -224,3 +226,35 @@ def test_a_state_folder_that_is_lost_while_running_is_made_again(ready: Agent, r
         repo.commit({"b.yaml": config_map("b")})
 
         daemon.wait_for("target in sync", objects=2)
+
+
+# --- a log that nobody reads -------------------------------------------------------------------------------------------
+
+
+def test_a_log_that_nobody_reads_holds_up_nothing_and_is_whole_when_it_is_read(
+    ready: Agent, repo: Repo, bare_cluster: Cluster, namespace: str
+) -> None:
+    ready.document["agent"]["log"] = {"level": "debug"}
+    repo.commit({f"m{number}.yaml": config_map(f"m{number}") for number in range(300)})
+    ready.write()
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    env = {**os.environ, "GITSYNCD_CONFIG": str(ready.file)}
+    with open(reader, encoding="utf-8") as log:  # noqa: PTH123 - a descriptor
+        daemon = subprocess.Popen([*COMMAND, "run"], stdout=writer, env=env, cwd=ROOT)
+        os.close(writer)
+        try:
+            until(lambda: ready.run("status").code == 0, "all in sync although nobody reads", within_s=60)
+            applied = find(bare_cluster, f"/api/v1/namespaces/{namespace}/configmaps")
+            daemon.send_signal(signal.SIGTERM)
+            lines = [json.loads(line) for line in log]
+        finally:
+            daemon.kill()
+            code = daemon.wait()
+
+    assert code == 0
+    assert applied is not None
+    said = [line["event"] for line in lines]
+    assert said.count("object applied") == 301
+    assert said[-1] == "daemon stopped"
+    assert "log lines lost" not in said

@@ -309,6 +309,7 @@ def test_two_targets_that_want_one_object_are_both_named(slots: Callable[[], Slo
 ALL = ["get", "list", "watch", "create", "update", "patch", "delete"]
 RULES = [
     {"apiGroups": [""], "resources": ["configmaps", "secrets", "namespaces"], "verbs": ALL},
+    {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ALL},
     {"apiGroups": [""], "resources": ["services"], "verbs": ["get", "list", "watch"]},
 ]
 
@@ -365,7 +366,7 @@ def test_a_missing_right_is_named_with_the_rule_to_add_and_used_once_it_is_there
 def test_a_right_that_is_taken_away_is_noticed_and_nothing_is_lost(
     limited: Daemon, bare_cluster: Cluster, namespace: str, repo: Repo
 ) -> None:
-    role(bare_cluster, "limited", [{"apiGroups": [""], "resources": ["*"], "verbs": ALL}])
+    role(bare_cluster, "limited", [*RULES, {"apiGroups": [""], "resources": ["*"], "verbs": ALL}])
     limited.wait_for("target in sync", objects=3)
 
     role(bare_cluster, "limited", [{"apiGroups": [""], "resources": ["*"], "verbs": ["get", "list", "watch"]}])
@@ -378,7 +379,7 @@ def test_a_right_that_is_taken_away_is_noticed_and_nothing_is_lost(
     assert failure["remedy"] == "fix-cluster"
     assert "verbs" in failure["hint"]
     assert find(bare_cluster, f"/api/v1/namespaces/{namespace}/limitranges/limits") is not None
-    role(bare_cluster, "limited", [{"apiGroups": [""], "resources": ["*"], "verbs": ALL}])
+    role(bare_cluster, "limited", [*RULES, {"apiGroups": [""], "resources": ["*"], "verbs": ALL}])
     limited.wait_for("target in sync", since=since, objects=2)
     assert find(bare_cluster, f"/api/v1/namespaces/{namespace}/limitranges/limits") is None
 

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import Any
 
 import orjson
@@ -532,6 +533,10 @@ class MemoryApi:
     async def digest_key(self, *, create: bool) -> bytes:
         await self._arrive("key")
         return b"k" * 32
+
+    async def pause(self, at_most: timedelta) -> bool:
+        await asyncio.sleep(at_most.total_seconds())
+        return False
 
     async def close(self) -> None: ...
 

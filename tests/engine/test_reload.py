@@ -176,6 +176,41 @@ async def test_another_branch_is_followed_and_the_old_one_is_asked_for_no_more()
         assert len(world.parts.sources) == 1
 
 
+async def test_a_renamed_target_takes_over_what_the_old_name_owned_and_prunes_what_left_git() -> None:
+    world = two_targets()
+    world.repo.commit({"web": [config_map("front"), config_map("leaves")], "db": [config_map("back")]})
+    async with world:
+        await world.in_sync()
+        uid = _uid(world, map_id("front"))
+        world.repo.commit({"web": [config_map("front")], "db": [config_map("back")]})
+
+        renamed = replace(world.targets[0], name="site", was="web")
+        await take_up(world, targets=(renamed, world.targets[1]))
+        await world.in_sync("site")
+        await world.until(lambda: world.live(map_id("leaves")) is None)
+
+        assert _uid(world, map_id("front")) == uid
+        live = world.live(map_id("front"))
+        assert live is not None and live["metadata"]["annotations"]["gitsyncd.dev/target"] == "site"
+        assert {target for _, target in world.cluster.inventories} == {"site", "db"}
+        assert [row["target"] for row in world.control.status()["targets"]] == ["site@c1", "db@c1"]
+        await world.rest(60)
+        assert world.cluster.count()["delete"] == 1
+
+
+async def test_a_name_that_is_still_used_keeps_what_it_owns() -> None:
+    world = two_targets()
+    async with world:
+        await world.in_sync()
+
+        thief = target("more", was="db")
+        await take_up(world, targets=(*world.targets, thief))
+        await world.in_sync("more")
+
+        assert set(world.cluster.inventories["edge", "db"][0].entries) == {map_id("back")}
+        assert set(world.cluster.inventories["edge", "more"][0].entries) == {map_id("extra")}
+
+
 async def test_a_turn_in_progress_ends_at_an_object_before_its_target_is_removed() -> None:
     world = two_targets()
     async with world:

@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 import pytest
 
-from gitsyncd.model.errors import Rejected, UsageError
+from gitsyncd.model.errors import Rejected, SourceUnreachable, UsageError
 from tests.engine.virtualtime import BEGIN
 from tests.engine.world import World, config_map, map_id, recolor, target
 
@@ -254,3 +254,64 @@ async def test_a_suspended_sibling_still_says_what_it_wants() -> None:
         # then
         assert world.live(map_id("x")) is not None
         assert world.cluster.count()["delete"] == 0
+
+
+async def test_status_says_how_far_a_turn_is() -> None:
+    # given
+    world = World(["web"])
+    world.repo.commit({"web": [config_map(f"m{number:02}") for number in range(12)]})
+    gate = world.cluster.hold("apply", name="m11")
+    async with world:
+        await gate.reached.wait()
+
+        # when
+        await world.until(lambda: (status(world)["targets"][0]["progress"] or {}).get("done") == 11)
+
+        # then
+        assert status(world)["targets"][0]["progress"] == {"done": 11, "total": 12}
+        gate.over()
+        await world.in_sync()
+        assert status(world)["targets"][0]["progress"] is None
+
+
+async def test_status_says_when_a_source_answered_last_and_what_to_do_about_one_that_does_not() -> None:
+    world = World(["web"])
+    world.repo.commit({"web": [config_map("a")]})
+    async with world:
+        await world.in_sync()
+        before = status(world)["sources"][0]
+        world.repo.fault = lambda _: SourceUnreachable("no answer", subject="source fleet")
+        await world.until(lambda: world.events("source unreachable"))
+        after = status(world)["sources"][0]
+
+    assert (before["error"], before["remedy"], before["hint"]) == (None, None, None)
+    assert (after["remedy"], after["hint"]) == ("wait", SourceUnreachable.default_hint)
+    assert before["answered"] <= after["answered"] < after["since"]
+
+
+async def test_what_fails_at_every_try_has_failed_since_the_first() -> None:
+    world = World(["web"])
+    world.repo.commit({"web": [config_map("a")]})
+    world.cluster.fail("apply", lambda: Rejected("not like this"))
+    async with world:
+        await world.until(lambda: world.state("web") == "failed")
+        first = status(world)["targets"][0]["since"]
+        tries = len(world.events("target failed"))
+        await world.until(lambda: len(world.events("target failed")) > tries + 2)
+        assert status(world)["targets"][0]["since"] == first
+
+        world.repo.commit({"web": [config_map("a", color="red")]})
+        await world.until(lambda: status(world)["targets"][0]["since"] != first, within=600)
+
+
+async def test_in_sync_is_counted_from_the_revision_and_not_from_the_last_look() -> None:
+    world = World(["web"])
+    world.repo.commit({"web": [config_map("a")]})
+    async with world:
+        await world.in_sync()
+        first = status(world)["targets"][0]
+        await world.rest(3600)
+        later = status(world)["targets"][0]
+
+    assert later["since"] == first["since"]
+    assert later["last_turn"] > first["last_turn"]

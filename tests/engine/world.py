@@ -98,9 +98,12 @@ class World:
         holder: str = "edge-1",
         shares: bool = False,
         log: Diary | None = None,
+        clock: VirtualClock | None = None,
     ) -> None:
         self.targets = [target(item) if isinstance(item, str) else item for item in targets]
-        self.clusters = clusters or {name: MemoryCluster() for name in {item.cluster for item in self.targets}}
+        self.clusters = clusters or {
+            name: MemoryCluster(uid=f"uid-{name}") for name in {item.cluster for item in self.targets}
+        }
         self.repo = repo or Repo()
         self.store = store or MemoryStore()
         self.log = log or Diary()
@@ -125,7 +128,7 @@ class World:
             cluster=lambda cluster, agent: MemoryApi(self.clusters[cluster.name], agent),
             mirror=lambda _agent, _source: self.repo,
             renderer=lambda: self.renderer,
-            clock=VirtualClock(),
+            clock=clock or VirtualClock(),
         )
         self.daemon = Daemon(configuration, log=self.log, edges=edges, store=self.store)
         self._configuration, self._edges = configuration, edges

@@ -154,6 +154,7 @@ class Cluster:
         it starts; a token that must stop being valid is better a service account's (`service_account_token`)."""
         self.port = 0
         self.etcd_port = 0
+        self._peer_port = 0
         self._processes: dict[str, Process] = {}
         self._admin = self.directory / "admin.kubeconfig"
         self._tls: ssl.SSLContext | None = None
@@ -371,6 +372,26 @@ class Cluster:
     def resume(self) -> None:
         self._processes["kube-apiserver"].signal(signal.SIGCONT)
 
+    def back_up(self, folder: Path) -> None:
+        """Copy everything that is stored to a new folder. The cluster is away for the moment that it takes."""
+        with self._storage_away():
+            shutil.copytree(self._data, folder)
+
+    def restore(self, folder: Path | None) -> None:
+        """Put back what `back_up` copied; with None nothing, which makes it another cluster at the same address."""
+        with self._storage_away():
+            shutil.rmtree(self._data)
+            if folder is not None:
+                shutil.copytree(folder, self._data)
+
+    @contextlib.contextmanager
+    def _storage_away(self) -> Iterator[None]:
+        self.stop_apiserver()
+        end([self._processes.pop("etcd")], grace_seconds=30)
+        yield
+        self._spawn_etcd()
+        self.start_apiserver()
+
     @property
     def pids(self) -> Mapping[str, int]:
         """The programs that are running, by name."""
@@ -445,8 +466,8 @@ class Cluster:
     def _start_core(self) -> None:
         """Start etcd and the API server together: the latter needs its second of preparation anyway."""
         for attempt in range(1, _START_ATTEMPTS + 1):
-            self.port, self.etcd_port, peer_port = free_ports(3)
-            self._spawn_etcd(peer_port)
+            self.port, self.etcd_port, self._peer_port = free_ports(3)
+            self._spawn_etcd()
             self._spawn_apiserver()
             try:
                 self._wait_ready()
@@ -459,7 +480,7 @@ class Cluster:
                 # Somebody was faster with one of the ports.
                 for log in self.logs.iterdir():
                     log.unlink()
-                shutil.rmtree(self.directory / "etcd", ignore_errors=True)
+                shutil.rmtree(self._data, ignore_errors=True)
         _write_private(self._admin, self._kubeconfig_text("admin", self.admin_token))
 
     def _wait_ready(self) -> None:
@@ -468,11 +489,11 @@ class Cluster:
 
         self.wait_for(ready, f"the API server of {self.name} at {self.server}", timeout_seconds=_READY_SECONDS)
 
-    def _spawn_etcd(self, peer_port: int) -> None:
-        client, peer = f"http://127.0.0.1:{self.etcd_port}", f"http://127.0.0.1:{peer_port}"
+    def _spawn_etcd(self) -> None:
+        client, peer = f"http://127.0.0.1:{self.etcd_port}", f"http://127.0.0.1:{self._peer_port}"
         flags = [
             f"--name={self.name}",
-            f"--data-dir={self.directory / 'etcd'}",
+            f"--data-dir={self._data}",
             f"--listen-client-urls={client}",
             f"--advertise-client-urls={client}",
             f"--listen-peer-urls={peer}",
@@ -581,6 +602,10 @@ class Cluster:
             cwd=self.directory,
             tethered=self.tethered,
         )
+
+    @property
+    def _data(self) -> Path:
+        return self.directory / "etcd"
 
     @property
     def _pki(self) -> Path:

@@ -1,12 +1,14 @@
 """What commands print of values that others wrote."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from gitsyncd.cli import _print_json, complain
 from gitsyncd.model.errors import ConfigError, Rejected
-from gitsyncd.text import plan_text, status_text
+from gitsyncd.text.plan import plan_text
+from gitsyncd.text.status import View, status_text
 
 WILD = "a\x1b[2J\x9b\u202eb"
 
@@ -58,11 +60,12 @@ def plan_of(**change: Any) -> dict[str, Any]:
 def test_a_plan_and_a_status_do_not_act_on_the_terminal() -> None:
     target = {
         "target": "web@c1", "state": "failed", "revision": None, "objects": 1, "health": "unknown", "since": None,
-        "suspended": {"until": "", "reason": WILD}, "problems": [{"object": WILD, "error": WILD, "hint": WILD}],
+        "suspended": {"until": None, "reason": WILD}, "problems": [{"object": WILD, "error": WILD, "hint": WILD}],
     }  # fmt: skip
-    cluster = {"cluster": "c1", "state": "unreachable", "error": WILD}
+    cluster = {"cluster": "c1", "state": "unreachable", "since": None, "error": WILD}
 
     plan = plan_text({"targets": [plan_of()]}, colours=False)
-    status = status_text({"targets": [target], "sources": [], "clusters": [cluster]}, colours=False)
+    view = View(now=datetime(2026, 1, 1, tzinfo=UTC))
+    status = status_text({"targets": [target], "sources": [], "clusters": [cluster]}, view)
 
     assert all(line.isprintable() for line in [*plan.split("\n"), *status.split("\n")])

@@ -214,6 +214,9 @@ class _Targets:
             self._mistakes.add(
                 (*at, "source"), f"{target.source} is no source", near(target.source, self._draft.names["sources"])
             )
+        if target.was in self._draft.names["targets"]:
+            fix = "remove it, or the other target: a name that is still used keeps what it owns"
+            self._mistakes.add((*at, "was"), f"{target.was} is a target of this file", fix)
         policy = _policy(target)
         for cluster in self._selected(target, at):
             path = self._filled(target.path, (*at, "path"), target, cluster)
@@ -237,6 +240,7 @@ class _Targets:
                 wait=target.wait.enabled,
                 wait_timeout=parse_duration(target.wait.timeout),
                 suspend=target.suspend,
+                was=target.was or "",
             )
 
     def _selected(self, target: schema.Target, at: KeyPath) -> list[Cluster]:

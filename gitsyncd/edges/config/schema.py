@@ -173,7 +173,13 @@ class Kubeconfig(Section):
 class Limits(Section):
     """How much is asked of the cluster at once."""
 
-    parallel: int = Field(16, ge=1, le=1000, description="Requests in flight; watches are not counted.")
+    parallel: int = Field(
+        32,
+        ge=1,
+        le=1000,
+        description="The most requests in flight; watches are not counted. How many there are is found out: 16 or so "
+        "on a server that is near, more on one that is far, fewer on one that refuses.",
+    )
 
 
 class Cluster(Section):
@@ -257,7 +263,7 @@ class Wait(Section):
 class Target(Section):
     """One path of one source on one or more clusters. On each it has its own inventory: `web@eu-1`, `web@us-1`."""
 
-    later = frozenset({"apply", "depends_on", "render", "was"})
+    later = frozenset({"apply", "depends_on", "render"})
 
     name: DnsLabel = Field(description="The first part of `name@cluster`.", examples=["web"])
     source: DnsLabel = Field(description="The name of a source.", examples=["fleet"])
@@ -282,6 +288,11 @@ class Target(Section):
     ignore_fields: list[IgnoreFields] = Field([], description=IgnoreFields.__doc__)
     suspend: bool = Field(False, description="Nothing is written for this target, and its drift is not looked at.")
     wait: Wait = Field(Wait(), description=Wait.__doc__)
+    was: DnsLabel | None = Field(
+        None,
+        description="The name that this target had before: its record is taken over, its objects are not touched.",
+        examples=["frontend"],
+    )
 
 
 class AgentFile(Section):

@@ -1,4 +1,4 @@
-"""HTTP to one API server: two connection pools, a limiter, credentials that renew themselves, deadlines, one retry.
+"""HTTP to one API server: calls through a limiter and a breaker, deadlines, one retry, credentials that are renewed.
 
 What is asked and what answers mean is said elsewhere (`objects`, `watch`, `discover`, `inventory`; `errors`). Redirects
 are not followed and no environment variable is read: credentials go to the configured address and nowhere else.
@@ -7,11 +7,8 @@ are not followed and no environment variable is read: credentials go to the conf
 from __future__ import annotations
 
 import asyncio
-import asyncio.sslproto
 import contextlib
 import io
-import ipaddress
-import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Coroutine, Iterable
 from dataclasses import dataclass, field
@@ -21,13 +18,17 @@ from urllib.parse import urlsplit
 import aiohttp
 from yarl import URL
 
-from gitsyncd import __version__
-from gitsyncd.edges.kube.connect import Access, AccessSource
+from gitsyncd.core.circuit import Failure
+from gitsyncd.edges.kube.breaker import Breaker, ProbeFailed, failure_of
+from gitsyncd.edges.kube.connect import AccessSource
 from gitsyncd.edges.kube.errors import Answer, refusal, retry_after
 from gitsyncd.edges.kube.fence import Fence
+from gitsyncd.edges.kube.limiter import Limiter
 from gitsyncd.edges.kube.network import breakdown
+from gitsyncd.edges.kube.silence import Silence
+from gitsyncd.edges.kube.wire import Wire, trim_tls_buffers
 from gitsyncd.edges.retry import Transient, for_moments
-from gitsyncd.model.errors import ClusterDenied, ClusterError, ClusterUnreachable, ConfigError, Throttled
+from gitsyncd.model.errors import ClusterDenied, ClusterError, ClusterUnreachable, ConfigError, GitsyncdError, Throttled
 
 T = TypeVar("T")
 
@@ -41,6 +42,9 @@ LIST = aiohttp.ClientTimeout(total=60.0, sock_connect=CONNECT_S)
 WATCH = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S)
 """The stream has deadlines of its own (`watch`)."""
 
+PROBE = aiohttp.ClientTimeout(total=CONNECT_S)
+"""Of a server that has not answered."""
+
 WATCH_HEADERS_S = 30.0
 """Until a watch is accepted."""
 
@@ -49,9 +53,6 @@ MAX_ANSWER_BYTES = 256 * 2**20
 
 _FRESHNESS_S = 1.0
 """How old the last look at the files of the credentials may be."""
-
-_TLS_BUFFER_BYTES = 16 * 1024
-"""One TLS record. asyncio gives every connection 256 KiB to read into, which made a watch cost 299 kB instead of 60."""
 
 _NETWORK_ERRORS = (aiohttp.ClientError, TimeoutError, OSError)
 _JSON = "application/json"
@@ -77,81 +78,7 @@ class Call:
     idempotent: bool = True
     """Whether it may be sent again when it is not known if it arrived."""
     urgent: bool = False
-    """Whether it goes past the limiter: the lease must not wait behind what it covers."""
-
-
-class Limiter:
-    """Requests in flight to one API server; one that was told to slow down lets nothing new go for that long."""
-
-    def __init__(self, parallel: int) -> None:
-        self._slots = asyncio.Semaphore(parallel)
-        self._open_at = 0.0
-
-    async def __aenter__(self) -> None:
-        await self._slots.acquire()
-        if self._open_at:
-            try:
-                await self._wait_for_opening()
-            except BaseException:
-                self._slots.release()
-                raise
-
-    async def __aexit__(self, *_: object) -> None:
-        self._slots.release()
-
-    def hold(self, seconds: float) -> None:
-        """Let nothing new go for this long."""
-        self._open_at = max(self._open_at, asyncio.get_running_loop().time() + seconds)
-
-    async def _wait_for_opening(self) -> None:
-        rest = self._open_at - asyncio.get_running_loop().time()
-        if rest <= 0:
-            self._open_at = 0.0
-        else:
-            await asyncio.sleep(rest)
-
-
-class Wire:
-    """The connections made with one set of credentials. Retired as a whole when the credentials change."""
-
-    def __init__(self, access: Access, *, agent: str, fence: Fence | None) -> None:
-        self.access = access
-        self._fence = fence
-        self.tls = access.tls()
-        self.retired = False
-        self.in_flight = 0
-        self.streams: set[aiohttp.ClientResponse] = set()
-        headers = {"User-Agent": f"gitsyncd/{__version__} ({agent})", "Accept-Encoding": _encodings(access.server)}
-        if access.authorization:
-            headers["Authorization"] = access.authorization
-        self.requests = self._session(headers)
-        self.watches = self._session(headers)
-        self.server_name = access.server_name or None
-        self.proxy = access.proxy or None
-
-    def _session(self, headers: dict[str, str]) -> aiohttp.ClientSession:
-        # No limit of connections here: requests are limited before, and a limit would let watches starve writes.
-        connector = aiohttp.TCPConnector(limit=0, ssl=self.tls, keepalive_timeout=60.0, socket_factory=_socket)
-        return aiohttp.ClientSession(
-            connector=connector,
-            headers=headers,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            trust_env=False,
-            request_class=self._fence.requests() if self._fence else aiohttp.ClientRequest,
-        )
-
-    async def retire(self) -> None:
-        """End the watches now, the requests when the last one is answered."""
-        self.retired = True
-        for stream in self.streams:
-            # Closing the connection alone would leave the reader waiting for the other side's farewell.
-            stream.content.set_exception(aiohttp.ClientConnectionError("the credentials were renewed"))
-        await self.watches.close()
-        await self.close_if_done()
-
-    async def close_if_done(self) -> None:
-        if self.retired and not self.in_flight:
-            await self.requests.close()
+    """Whether it goes past limiter and breaker: the lease must not wait behind what it covers."""
 
 
 class Client:
@@ -160,7 +87,10 @@ class Client:
     def __init__(
         self, source: AccessSource, *, cluster: str, agent: str, parallel: int, fence: Fence | None = None
     ) -> None:
-        """Without a `fence` everything may be written."""
+        """`parallel` is the most requests that are ever in flight; how many are, is found out.
+
+        Without a `fence` everything may be written.
+        """
         trim_tls_buffers()
         self.cluster = cluster
         self._fence = fence
@@ -169,11 +99,18 @@ class Client:
         self._source = source
         self._agent = agent
         self._limiter = Limiter(parallel)
+        self._breaker = Breaker(self._ask, cluster=cluster)
+        self._silence = Silence(self._look, self._is_busy)
         self._wire: Wire | None = None
         self._looked_at = 0.0
         self._read_at = float("-inf")
         self._unusable: ConfigError | None = None
         self._renewing = asyncio.Lock()
+
+    @property
+    def width(self) -> int:
+        """Requests that may be in flight now."""
+        return self._limiter.width
 
     @property
     def watching(self) -> int:
@@ -211,43 +148,61 @@ class Client:
             raise transient.error from transient
 
     async def _once(self, call: Call) -> bytes:
-        async with contextlib.nullcontext() if call.urgent else self._limiter:
-            wire = await self.wire()
-            wire.in_flight += 1
-            try:
-                async with wire.requests.request(
-                    call.method,
-                    URL(wire.access.server + call.path, encoded=True),
-                    data=_data(call.body),
-                    headers=_headers(call),
-                    timeout=call.timeout,
-                    allow_redirects=False,
-                    server_hostname=wire.server_name,
-                    proxy=wire.proxy,
-                ) as response:
-                    body = await _body(response)
-            except _NETWORK_ERRORS as error:
-                self.sent[call.verb, "error"] += 1
-                raise self._broken(error, wire, call) from error
-            finally:
-                wire.in_flight -= 1
-                if wire.retired:
-                    await wire.close_if_done()
+        if call.urgent:
+            # Whoever writes to this cluster next depends on it. And while the circuit is open it is one more probe.
+            return await self._exchange(call, asyncio.get_running_loop().time())
+        sent_at = await self._limiter.enter(call.verb)
+        try:
+            if self._breaker.open:
+                await self._breaker.passage()
+            return await self._exchange(call, sent_at)
+        finally:
+            self._limiter.leave(call.verb)
+
+    async def _exchange(self, call: Call, sent_at: float) -> bytes:
+        wire = await self.wire()
+        wire.in_flight += 1
+        self._silence.sent(sent_at)
+        try:
+            async with wire.requests.request(
+                call.method,
+                URL(wire.access.server + call.path, encoded=True),
+                data=_data(call.body),
+                headers=_headers(call),
+                timeout=call.timeout,
+                allow_redirects=False,
+                server_hostname=wire.server_name,
+                proxy=wire.proxy,
+            ) as response:
+                body = await _body(response)
+        except _NETWORK_ERRORS as error:
+            self.sent[call.verb, "error"] += 1
+            raise self._broken(error, wire, call, sent_at) from error
+        finally:
+            wire.in_flight -= 1
+            if wire.retired:
+                await wire.close_if_done()
         self.sent[call.verb, str(response.status)] += 1
+        self._silence.heard(asyncio.get_running_loop().time())
         if 200 <= response.status < 300:
+            self._breaker.answered()
+            self._learn(call, sent_at)
             return body
-        raise self._refused(response, body, call)
+        raise self._refused(response, body, call, sent_at)
 
     @contextlib.asynccontextmanager
     async def stream(self, call: Call) -> AsyncIterator[tuple[Wire, aiohttp.ClientResponse]]:
         """A watch that the server has accepted, on a connection of its own."""
+        if self._breaker.open:
+            await self._breaker.passage()
         wire = await self.wire()
+        sent_at = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(WATCH_HEADERS_S):
-                response = await self._open(wire, call)
+                response = await self._open(wire, call, sent_at)
         except _NETWORK_ERRORS as error:
             self.sent[call.verb, "error"] += 1
-            raise breakdown(error, cluster=self.cluster, server=wire.access.shown) from error
+            raise _plain(self._broken(error, wire, call, sent_at)) from error
         wire.streams.add(response)
         try:
             yield wire, response
@@ -259,7 +214,7 @@ class Client:
                 response.connection.transport.abort()
             response.close()
 
-    async def _open(self, wire: Wire, call: Call) -> aiohttp.ClientResponse:
+    async def _open(self, wire: Wire, call: Call, sent_at: float) -> aiohttp.ClientResponse:
         response = await wire.watches.request(
             call.method,
             URL(wire.access.server + call.path, encoded=True),
@@ -271,10 +226,49 @@ class Client:
         )
         self.sent[call.verb, str(response.status)] += 1
         if response.status == 200:
+            self._breaker.answered()
             return response
         async with response:
-            refused = self._refused(response, await _body(response), call)
-        raise refused.error if isinstance(refused, Transient) else refused
+            refused = self._refused(response, await _body(response), call, sent_at)
+        raise _plain(refused)
+
+    async def pause(self, at_most_s: float) -> bool:
+        """That long, or until a server that did not answer does so again; whether it came to that."""
+        return await self._breaker.pause(at_most_s)
+
+    def _is_busy(self) -> bool:
+        return self._wire is not None and self._wire.in_flight > 0
+
+    async def _look(self) -> None:
+        """After a silence: whoever waits for a server that is gone is told now, and not after its own time limit."""
+        if not await self._breaker.alive() and self._wire is not None:
+            await self._wire.cut()
+
+    async def _ask(self) -> None:
+        """Any answer will do; without one, `ProbeFailed`. On a connection of its own: kept ones may be dead."""
+        wire = await self.wire()
+        try:
+            async with (
+                wire.session() as session,
+                session.get(
+                    URL(f"{wire.access.server}/version", encoded=True),
+                    timeout=PROBE,
+                    allow_redirects=False,
+                    server_hostname=wire.server_name,
+                    proxy=wire.proxy,
+                ) as response,
+            ):
+                body = await _body(response)
+        except _NETWORK_ERRORS as error:
+            self.sent["get", "error"] += 1
+            meant = breakdown(error, cluster=self.cluster, server=wire.access.shown)
+            if failure := failure_of(error, meant):
+                raise ProbeFailed(meant, failure) from error
+            return
+        self.sent["get", str(response.status)] += 1
+        if response.status >= 500:
+            answer = Answer(code=response.status, body=body, cluster=self.cluster)
+            raise ProbeFailed(refusal(answer), Failure.HICCUP)
 
     async def probe(self) -> None:
         """Whether the server's process still answers: a TLS handshake, no request. Raises `ClusterError`.
@@ -339,12 +333,15 @@ class Client:
 
     async def close(self) -> None:
         """End all connections, watches included."""
+        await self._silence.close()
         if self._wire is not None:
             wire, self._wire = self._wire, None
             await wire.watches.close()
             await wire.requests.close()
 
-    def _refused(self, response: aiohttp.ClientResponse, body: bytes, call: Call) -> ClusterError | Transient:
+    def _refused(
+        self, response: aiohttp.ClientResponse, body: bytes, call: Call, sent_at: float
+    ) -> ClusterError | Transient:
         asked = response.headers.get("Retry-After", "")
         error = refusal(
             Answer(
@@ -356,16 +353,33 @@ class Client:
                 retry_after=asked,
             )
         )
-        if isinstance(error, Throttled):
-            self._limiter.hold(min(error.retry_after_s, CONNECT_S))
-            return Transient(error, after_s=error.retry_after_s)
         # A 504 may also say that the server has not reached a version yet, which is another error.
-        if isinstance(error, ClusterUnreachable) and response.status in {502, 503, 504} and call.idempotent:
-            return Transient(error, after_s=retry_after(asked))
+        unavailable = isinstance(error, ClusterUnreachable) and response.status in {502, 503, 504}
+        if unavailable:
+            self._breaker.failed(error, Failure.HICCUP)
+            return Transient(error, after_s=retry_after(asked)) if call.idempotent else error
+        self._breaker.answered()
+        if isinstance(error, Throttled):
+            if not error.one_kind:
+                self._limiter.too_much(sent_at)
+                self._limiter.hold(error)
+            return Transient(error, after_s=error.retry_after_s)
+        self._learn(call, sent_at)
         return error
 
-    def _broken(self, error: Exception, wire: Wire, call: Call) -> ClusterError | Transient:
+    def _learn(self, call: Call, sent_at: float) -> None:
+        if not call.urgent:  # a lease is answered sooner than what waits its turn, and would pass for the least time
+            self._limiter.answered(call.verb, sent_at)
+
+    def _broken(self, error: Exception, wire: Wire, call: Call, sent_at: float) -> ClusterError | Transient:
         meant = breakdown(error, cluster=self.cluster, server=wire.access.shown)
+        failure = failure_of(error, meant)
+        if failure is None:
+            self._breaker.answered()
+        else:
+            self._breaker.failed(meant, failure)
+        if failure is Failure.UNANSWERED:
+            self._limiter.too_much(sent_at)
         # Nobody listening, or an unknown name, does not pass in a moment; a kept connection that was closed does.
         lost = isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientPayloadError | ConnectionResetError)
         dropped = isinstance(error, aiohttp.ClientOSError) and not isinstance(error, aiohttp.ClientConnectorError)
@@ -382,9 +396,9 @@ async def all_of(steps: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     return [task.result() for task in tasks]
 
 
-def trim_tls_buffers() -> None:
-    """Let asyncio read TLS into 16 KiB per connection. A class attribute of the library: a test watches over it."""
-    asyncio.sslproto.SSLProtocol.max_size = _TLS_BUFFER_BYTES
+def _plain(error: ClusterError | Transient) -> GitsyncdError:
+    """For what is not tried again here."""
+    return error.error if isinstance(error, Transient) else error
 
 
 async def _body(response: aiohttp.ClientResponse) -> bytes:
@@ -411,24 +425,3 @@ def _headers(call: Call) -> dict[str, str]:
     if call.body is not None:
         headers["Content-Type"] = call.content_type
     return headers
-
-
-def _encodings(server: str) -> str:
-    """API servers compress answers above 128 KiB: worth its CPU on a network, not on the same machine."""
-    host = urlsplit(server).hostname or ""
-    with contextlib.suppress(ValueError):
-        if ipaddress.ip_address(host).is_loopback:
-            return "identity"
-    return "gzip"
-
-
-def _socket(address: tuple[int, int, int, str, tuple[Any, ...]]) -> socket.socket:
-    """With keep-alive: the kernel notices a peer or a path that is gone within 30 s, also on an idle connection."""
-    family, kind, protocol, _, _ = address
-    made = socket.socket(family, kind, protocol)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 15)
-    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5)
-    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
-    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 30_000)
-    return made

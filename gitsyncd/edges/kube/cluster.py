@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 from gitsyncd.edges.kube import discover, objects, watch
@@ -43,6 +44,11 @@ class KubeCluster:
     def requests(self) -> Counter[tuple[str, str]]:
         """Requests so far, by verb and code; the code is `error` where no answer came."""
         return self._client.sent
+
+    @property
+    def in_flight_at_most(self) -> int:
+        """Requests that may be in flight now, as far as the server's answers have shown."""
+        return self._client.width
 
     @property
     def watching(self) -> int:
@@ -140,6 +146,9 @@ class KubeCluster:
 
     async def digest_key(self, *, create: bool) -> bytes:
         return await self._ledger.digest_key(create=create)
+
+    async def pause(self, at_most: timedelta) -> bool:
+        return await self._client.pause(at_most.total_seconds())
 
     def allow_writes(self, until: float) -> None:
         self._fence.until = until

@@ -327,6 +327,7 @@ def _throttled(status: Status, answer: Answer) -> ClusterError:
     return Throttled(
         "the API server asks for a slower pace (429)",
         retry_after_s=retry_after(answer.retry_after) or 1.0,
+        one_kind="storage is (re)initializing" in status.message,  # a CustomResourceDefinition that was just accepted
         subject=answer.cluster,
         hint="" if status.parsed else "Something in front of the API server limits requests.",
     )

@@ -26,11 +26,12 @@ from urllib.parse import urlencode
 import aiohttp
 import orjson
 
-from gitsyncd.edges.kube.client import Call, Client, Wire
+from gitsyncd.edges.kube.client import Call, Client
 from gitsyncd.edges.kube.depth import shallow
 from gitsyncd.edges.kube.errors import Answer, refusal
 from gitsyncd.edges.kube.network import breakdown
 from gitsyncd.edges.kube.objects import collection_path, is_secret
+from gitsyncd.edges.kube.wire import Wire
 from gitsyncd.model.answers import WatchEvent
 from gitsyncd.model.errors import ClusterError, ClusterUnreachable
 from gitsyncd.model.ids import ResourceType

@@ -58,19 +58,29 @@ async def serve(path: Path, calls: Mapping[str, Call]) -> AsyncIterator[None]:
             os.unlink(path)  # noqa: PTH108 - one system call at the very end
 
 
-def ask(path: Path, call: str, **arguments: Any) -> Any:
-    """Call a running daemon and wait for its answer.
+def ask(path: Path, call: str, *, within_s: float | None = None, **arguments: Any) -> Any:
+    """Call a running daemon and wait for its answer, with `within_s` for so many seconds at most.
 
-    Raises `UsageError` for what the daemon refuses, `NoDaemon` when none is there, `LocalError` when it ends meanwhile.
+    Raises `UsageError` for what the daemon refuses, `NoDaemon` when none is there, `LocalError` when it ends meanwhile
+    or does not answer in time.
     """
     with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(within_s)
         try:
             connection.connect(str(path))
         except OSError as error:
             raise NoDaemon(path, error) from error
-        connection.sendall(orjson.dumps({"call": call, **arguments}) + b"\n")
-        with connection.makefile("rb") as stream:
-            line = stream.readline(MAX_LINE)
+        try:
+            connection.sendall(orjson.dumps({"call": call, **arguments}) + b"\n")
+            with connection.makefile("rb") as stream:
+                line = stream.readline(MAX_LINE)
+        except TimeoutError as error:
+            raise LocalError(
+                f"{path}: the daemon did not answer within {within_s:.0f} s",
+                hint="See whether its process is stopped or short of CPU, and restart it if it is neither.",
+            ) from error
+        except ConnectionError:
+            line = b""
     if not line.endswith(b"\n"):
         raise LocalError(
             f"{path}: the daemon ended before it answered",

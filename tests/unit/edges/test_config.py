@@ -226,10 +226,10 @@ clusters:
     )
     assert [(one.connection, one.parallel) for one in configuration.clusters] == [
         (Kubeconfig(file=tmp_path / "kubeconfig", context="prod"), 4),
-        (Server(url="https://10.0.0.1:6443", ca_file=tmp_path / "ca", token_file=tmp_path / "token"), 16),
+        (Server(url="https://10.0.0.1:6443", ca_file=tmp_path / "ca", token_file=tmp_path / "token"), 32),
         (
             Server(url="https://10.0.0.2", client_cert_file=tmp_path / "cert", client_key_file=tmp_path / "key"),
-            16,
+            32,
         ),
     ]
 

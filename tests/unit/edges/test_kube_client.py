@@ -15,7 +15,7 @@ from aiohttp import web
 
 from gitsyncd.edges.kube import client as client_module
 from gitsyncd.edges.kube import objects as objects_module
-from gitsyncd.edges.kube.client import Call, Client, Limiter
+from gitsyncd.edges.kube.client import Call, Client
 from gitsyncd.edges.kube.connect import Access, AccessSource
 from gitsyncd.edges.kube.discover import discover
 from gitsyncd.edges.kube.objects import list_all, read
@@ -381,37 +381,6 @@ async def test_no_more_requests_are_in_flight_than_allowed(client: Client, serve
     await asyncio.gather(*(client.send(GET) for _ in range(40)))
 
     assert most == 4
-
-
-async def test_nothing_new_goes_while_the_server_asks_for_a_pause() -> None:
-    loop = asyncio.get_running_loop()
-    limiter = Limiter(4)
-    begin = loop.time()
-
-    limiter.hold(0.1)
-    async with limiter:
-        first = loop.time() - begin
-    async with limiter:
-        second = loop.time() - begin - first
-
-    assert first >= 0.1
-    assert second < 0.05
-
-
-async def test_a_cancelled_wait_gives_its_slot_back() -> None:
-    limiter = Limiter(1)
-    limiter.hold(60)
-
-    async def enter() -> None:
-        async with limiter:
-            pass
-
-    task = asyncio.create_task(enter())
-    await asyncio.sleep(0)
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
-
-    assert limiter._slots.locked() is False
 
 
 async def test_every_request_is_counted_by_verb_and_code(client: Client, server: Scripted) -> None:

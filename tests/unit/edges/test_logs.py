@@ -68,3 +68,14 @@ def test_no_value_is_a_reason_for_a_line_to_fail(value: object) -> None:
     log.info("plan made", value=value)
 
     assert json.loads(out.getvalue())["event"] == "plan made"
+
+
+def test_a_line_that_a_journal_would_split_is_cut_and_stays_json() -> None:
+    out = io.StringIO()
+    log = logs.set_up("info", json=True, stream=out)
+
+    log.error("target failed", target="web@eu-1", error="é" * 100_000, fields=["x" * 9_000] * 900, hint="short")
+
+    assert len(out.getvalue().encode()) < 48 * 1024
+    said = json.loads(out.getvalue())
+    assert (said["target"], said["hint"], said["cut"]) == ("web@eu-1", "short", ["error", "fields"])

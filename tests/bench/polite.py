@@ -1,0 +1,97 @@
+"""What others on the API server notice of a first sync: how long a bystander's GETs take, and whether anybody is told to
+slow down. The daemon is an ordinary service account here, as priority and fairness sort requests by user.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+import time
+from pathlib import Path
+
+import aiohttp
+
+from tests.bench.daemon import Run
+from tests.bench.stage import Stage, say
+from tests.bench.table import Row, percentile
+from tests.sandbox import Cluster
+
+ACCOUNT = ("kube-system", "gitsyncd")
+EVERY_S = 0.01
+AT_REST_S = 8.0
+
+
+def measure(stage: Stage) -> list[Row]:
+    return asyncio.run(_measure(stage))
+
+
+async def _measure(stage: Stage) -> list[Row]:
+    rest: list[float] = []
+    during: list[float] = []
+    told = 0
+    for number in range(stage.rounds + 1):
+        with stage.cluster() as cluster:
+            cluster.grant(":".join(ACCOUNT))
+            cluster.grant("bob", "view")
+            agent = stage.agent(cluster)
+            token = cluster.service_account_token(*ACCOUNT)
+            agent.cluster(cluster.name, cluster.kubeconfig_for(f"system:serviceaccount:{':'.join(ACCOUNT)}", token))
+            calm = await _gets(cluster, asyncio.create_task(asyncio.sleep(AT_REST_S)))
+            with Run(agent) as run:
+                busy = await _gets(cluster, asyncio.create_task(_applied(run)))
+            slowed = _refused(cluster.audit_log)
+        say(f"polite {number}/{stage.rounds}: {len(calm)} GETs at rest, {len(busy)} during, {slowed} x 429")
+        if number:
+            rest += calm
+            during += busy
+            told += slowed
+    return [
+        Row(
+            name="bystander",
+            what="p99 of a bystander's GET during a first sync of 2,000 objects",
+            unit="ms",
+            ours=percentile(during, 99),
+            floor=percentile(rest, 99),
+            floor_is="the same at rest",
+            at_most=4,
+            samples={"ours": [percentile(during, 50)], "floor": [percentile(rest, 50)]},
+            note="the samples kept are the medians",
+        ),
+        Row(
+            name="told-to-slow-down",
+            what="answers 429 in these first syncs, to anybody",
+            unit="answers",
+            ours=told,
+            at_most=0,
+            absolute=True,
+        ),
+    ]
+
+
+async def _applied(run: Run) -> None:
+    await asyncio.to_thread(run.wait_for, "target in sync")
+
+
+async def _gets(cluster: Cluster, until: asyncio.Task[None]) -> list[float]:
+    """Milliseconds of each of a bystander's GETs, one every 10 ms, for as long as that takes."""
+    tls = ssl.create_default_context(cafile=str(cluster.ca_file))
+    headers = {"Authorization": f"Bearer {cluster.tokens['bob']}"}
+    url = f"{cluster.server}/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication"
+    took: list[float] = []
+    async with aiohttp.ClientSession(headers=headers, connector=aiohttp.TCPConnector(ssl=tls)) as session:
+        while not until.done():
+            begun = time.perf_counter()
+            async with session.get(url) as response:
+                await response.read()
+                if response.status != 200:
+                    raise RuntimeError(f"a bystander's GET: {response.status}")
+            took.append((time.perf_counter() - begun) * 1000)
+            await asyncio.sleep(EVERY_S)
+    await until
+    return took[1:]  # the first one connects
+
+
+def _refused(audit_log: Path) -> int:
+    with audit_log.open() as lines:
+        return sum(json.loads(line).get("responseStatus", {}).get("code") == 429 for line in lines)
