@@ -17,7 +17,7 @@ export PYTHON
 unexport PYTEST_ADDOPTS
 
 FAST_TESTS = $(wildcard tests/unit tests/property tests/engine tests/contract tests/docs)
-CODE = $(wildcard gitsyncd tests docs)
+CODE = $(wildcard gitsyncd tests docs scripts)
 
 .PHONY: help demo test check bench docs sandbox sandbox-stop env lock clean format lint types imports fast
 

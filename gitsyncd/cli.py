@@ -92,7 +92,9 @@ def run(options: argparse.Namespace) -> int:
 
     agent = configuration.agent
     json = agent.log_format == "json" or (agent.log_format == "auto" and not logs.on_terminal(sys.stdout))
-    log = logs.set_up(agent.log_level, json=json, erase=options.once and screen.can_redraw(sys.stdout))
+    # A line of progress stands where the next line of the log goes, when both are on the terminal.
+    erase = options.once and screen.can_redraw(sys.stdout) and screen.can_redraw(sys.stderr)
+    log = logs.set_up(agent.log_level, json=json, erase=erase)
     options.failure = DIFFERS
     from gitsyncd.edges.config.load import load
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
@@ -29,7 +29,7 @@ from gitsyncd.model.inventory import Inventory
 from gitsyncd.model.manifest import Desired
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 
     from gitsyncd.engine.cluster_view import ClusterView
     from gitsyncd.engine.ports import Json, Mirror, Renderer
@@ -91,7 +91,8 @@ class Gatherer:
 
         Raises `RenderError` or `SourceError` when Git's side cannot be told, `ClusterError` when the cluster's cannot.
         """
-        wanted = await self._desired(revision, whole=scope is None)
+        async with self._looking_ahead():
+            wanted = await self._desired(revision, whole=scope is None)
         if wanted.unknown and scope is None:
             wanted = await self._look_for_kinds(wanted, revision)
         inventory = self.inventory()
@@ -129,6 +130,31 @@ class Gatherer:
             claims_complete=complete,
             lost=lost,
         )
+
+    @asynccontextmanager
+    async def _looking_ahead(self) -> AsyncIterator[None]:
+        """While a child makes the first rendering, list what is recorded: after a restart that is all there is.
+
+        What goes wrong here goes wrong again, and is told, when everything is looked at.
+        """
+        recorded = self.inventory()
+        if self._rendered is not None or not recorded.entries or not self._watches.lasting:
+            yield
+            return
+
+        async def look() -> None:
+            with suppress(ClusterError):
+                await self._see(Desired(manifests={}), recorded)
+
+        ahead = asyncio.create_task(look())
+        try:
+            yield
+        except BaseException:
+            ahead.cancel()
+            raise
+        finally:
+            await asyncio.wait({ahead})
+        ahead.result()
 
     async def _look_for_kinds(self, wanted: Desired, revision: Revision) -> Desired:
         """Somebody may have defined by now what was unknown before."""

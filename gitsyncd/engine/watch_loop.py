@@ -48,6 +48,11 @@ class Watches:
         self._lock = asyncio.Lock()
         self._stale: set[Feed] = set()
 
+    @property
+    def lasting(self) -> bool:
+        """Whether what was seen once stays in view."""
+        return self._group is not None
+
     async def see(self, target: str, needs: Mapping[ObjectType, Collection[str]]) -> dict[ObjectType, ClusterError]:
         """Make sure that these kinds (and the namespaces in which they matter) are in view; the kinds that may not be
         seen.
@@ -110,7 +115,7 @@ class Watches:
         return {}
 
     def _settled(self, feed: Feed) -> bool:
-        return self._group is not None and feed in self._running and feed not in self._stale
+        return self.lasting and feed in self._running and feed not in self._stale
 
     async def _start(self, feed: Feed) -> None:
         version = await self._list(feed)

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from gitsyncd.model.printable import safe_json
-from gitsyncd.text import Paint, clean
+from gitsyncd.text.layout import Paint, clean
 
 Json = Mapping[str, Any]
 

@@ -115,8 +115,8 @@ def test_a_good_cluster_is_kept_while_others_cannot_be_used(world: World) -> Non
     assert find(world.cluster, path) is not None
 
 
-def test_a_kubeconfig_that_is_mended_is_used_without_a_restart(world: World, make_cluster: MakeCluster) -> None:
-    name, other = "exec-plugin", make_cluster()
+def test_a_kubeconfig_that_is_mended_is_used_without_a_restart(world: World, make_shared_cluster: MakeCluster) -> None:
+    name, other = "exec-plugin", make_shared_cluster()
     other.create_namespace(world.namespace)
     world.daemon.wait_for("cluster unreachable", cluster=name)
 
@@ -147,7 +147,7 @@ def test_one_cluster_under_two_names_is_written_to_by_the_first_alone(world: Wor
 # --- commands ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["check", "run", "plan", "status"])
+@pytest.mark.parametrize("command", ["check", "run", "plan"])
 def test_a_kubeconfig_that_is_not_there_is_a_mistake_of_the_agent_file(
     agent: Agent, repo: Repo, tmp_path: Path, command: str
 ) -> None:

@@ -60,7 +60,7 @@ def service(agent: Agent, repo: Repo, bare_cluster: Cluster, namespace: str, man
     agent.cluster("here", bare_cluster.kubeconfig)
     agent.source("fleet", repo.url)
     agent.target("web", path=".")
-    agent.document["agent"]["cluster_namespace"] = f"gitsyncd-{namespace}"
+    agent.document["agent"] |= {"name": namespace, "cluster_namespace": f"gitsyncd-{namespace}"}
     agent.environment["NOTIFY_SOCKET"] = manager.address
     return agent
 

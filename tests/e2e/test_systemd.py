@@ -19,6 +19,7 @@ from tests.gitserver.certificates import Authority
 from tests.gitserver.repository import Repo
 from tests.gitserver.server import GitServer
 from tests.sandbox import Cluster
+from tests.sandbox.fixtures import MakeCluster
 from tests.service.checkout import checkout
 from tests.service.machine import Machine, unavailable
 
@@ -56,7 +57,7 @@ class Site:
         for command in commands(*containing):
             self.machine.run("sh", "-c", command, cwd=self.checkout)
 
-    def document(self, name: str, *, targets: list[str], port: int = 9480) -> Json:
+    def document(self, name: str, *, targets: list[str]) -> Json:
         folder = "gitsyncd" if name == "edge" else f"gitsyncd-{name}"
         return {
             "version": 1,
@@ -65,7 +66,7 @@ class Site:
                 "state_dir": f"/var/lib/{folder}",
                 "socket": f"/run/{folder}/agent.sock",
                 "cluster_namespace": folder,
-                "http": {"listen": f"127.0.0.1:{port}"},
+                "http": {"listen": None},  # the port is shared with whatever else runs here
             },
             "sources": [
                 {
@@ -81,9 +82,9 @@ class Site:
             "targets": [{"name": t, "source": "fleet", "path": t, "retry_interval": "1s"} for t in targets],
         }
 
-    def write_agent_file(self, *targets: str, name: str = "edge", port: int = 9480) -> None:
+    def write_agent_file(self, *targets: str, name: str = "edge") -> None:
         file = "gitsyncd" if name == "edge" else name
-        document = self.document(name, targets=list(targets), port=port)
+        document = self.document(name, targets=list(targets))
         self.machine.write(f"/etc/gitsyncd/{file}.yaml", json.dumps(document), 0o640)
         self.machine.run("chgrp", "gitsyncd", f"/etc/gitsyncd/{file}.yaml")
 
@@ -106,19 +107,20 @@ def clone(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def site(bare_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    folder = tmp_path_factory.mktemp("service")
-    bare_cluster.create_namespace("service")
+def site(make_shared_cluster: MakeCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """On a cluster of its own: the agent has the name that the pages give it, and so have those of other tests."""
+    folder, cluster = tmp_path_factory.mktemp("service"), make_shared_cluster()
+    cluster.create_namespace("service")
     authority = Authority(folder / "authority")
     server = GitServer(folder / "repos", authority=authority, credentials=("git", TOKEN))
     with server, Machine(folder / "machine") as machine:
-        site = Site(machine, bare_cluster, server, server.create("fleet"), clone(folder / "checkout"))
+        site = Site(machine, cluster, server, server.create("fleet"), clone(folder / "checkout"))
         maps = {name: files([config_map(name, "service")]) for name in ("web", "more", "east", "west")}
         site.repo.commit({f"{name}/{file}": text for name, texts in maps.items() for file, text in texts.items()})
         site.follow_the_page("pip wheel", "--require-hashes", "sysusers")
         machine.write("/etc/gitsyncd/ca.crt", authority.ca_file.read_text())
         machine.write("/etc/gitsyncd/credentials/fleet.token", TOKEN)
-        machine.write("/etc/gitsyncd/credentials/eu-1.kubeconfig", bare_cluster.kubeconfig.read_text())
+        machine.write("/etc/gitsyncd/credentials/eu-1.kubeconfig", cluster.kubeconfig.read_text())
         site.write_agent_file("web")
         site.follow_the_page("credentials.conf")
         for unit in (UNIT, "gitsyncd@.service"):  # there is no journal on this machine
@@ -171,6 +173,11 @@ def test_a_reload_is_over_when_systemctl_returns(service: Site) -> None:
     assert "target more@eu-1 added" in service.log()
     service.until_there("more")
 
+    service.write_agent_file("web")
+    service.machine.run("systemctl", "reload", UNIT)
+    service.machine.run("/opt/gitsyncd/bin/gitsyncd", "delete", "more@eu-1", "--yes")
+    assert service.hand("more").find() is None
+
 
 def test_a_stop_is_an_exit_with_0_after_the_last_object(site: Site, service: Site) -> None:
     service.machine.run("systemctl", "stop", UNIT)
@@ -204,6 +211,7 @@ def test_secrets_are_neither_in_its_environment_nor_in_its_log_nor_on_its_disk(s
 
 def test_a_daemon_that_hangs_is_started_anew(site: Site) -> None:
     site.machine.write(f"/etc/systemd/system/{UNIT}.d/watchdog.conf", "[Service]\nWatchdogSec=3s\nRestartSec=100ms\n")
+    site.write_agent_file("web")
     site.follow_the_page("enable --now gitsyncd.service")
     before = site.machine.show(UNIT)
 
@@ -247,8 +255,8 @@ def test_two_agents_run_side_by_side_and_neither_reads_the_state_of_the_other(si
     drop_ins = "/etc/systemd/system/gitsyncd@.service.d"
     for name in ("own-user.conf", "credentials.conf"):
         site.machine.write(f"{drop_ins}/{name}", (ROOT / "systemd/examples" / name).read_text())
-    site.write_agent_file("east", name="edge-eu", port=9481)
-    site.write_agent_file("west", name="edge-us", port=9482)
+    site.write_agent_file("east", name="edge-eu")
+    site.write_agent_file("west", name="edge-us")
 
     site.follow_the_page("gitsyncd@edge-eu.service")
 

@@ -1,5 +1,6 @@
 """A Git repository in memory, the mirror of it, and a renderer of its files: JSON, so that no child process is needed."""
 
+import asyncio
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -101,9 +102,13 @@ class Renderer:
     def __init__(self) -> None:
         self.fault: Callable[[Snapshot], Exception | None] = lambda _: None
         self.renders = 0
+        self.go = asyncio.Event()
+        """Cleared: renderings do not come to an end."""
+        self.go.set()
 
     async def render(self, snapshot: Snapshot) -> tuple[Document, ...]:
         self.renders += 1
+        await self.go.wait()
         if (error := self.fault(snapshot)) is not None:
             raise error
         documents = []

@@ -1,7 +1,10 @@
 """Turns: one at a time per target, as few as needed, each from the newest commit."""
 
 import asyncio
+from collections import Counter
 
+from gitsyncd.model.errors import ClusterUnreachable
+from tests.engine.cluster import Fault
 from tests.engine.world import World, config_map, map_id, recolor
 
 
@@ -186,3 +189,48 @@ async def test_the_daemon_is_ready_once_when_every_target_had_its_first_turn_or_
     # then
     assert len(world.events("daemon ready")) == 1
     assert world.events("daemon ready")[0]["clock"] < 30
+
+
+async def test_after_a_restart_what_is_recorded_is_listed_once_and_while_git_is_read() -> None:
+    # given
+    world = World(["web"])
+    world.repo.commit({"web": [config_map("a"), config_map("b")]})
+    async with world:
+        await world.in_sync()
+    before = len(world.cluster.calls)
+
+    # when
+    again = World(["web"], clusters=world.clusters, repo=world.repo, store=world.store)
+    again.renderer.go.clear()
+    async with again:
+        await again.until(lambda: any(call.method == "list" for call in world.cluster.calls[before:]))
+        assert again.state("web") == "syncing"
+        again.renderer.go.set()
+        await again.in_sync()
+
+    # then
+    methods = Counter(call.method for call in world.cluster.calls[before:])
+    assert methods["list"] == 1
+    assert methods["apply"] == methods["delete"] == 0
+
+
+async def test_a_look_ahead_that_fails_is_made_again_when_git_is_read() -> None:
+    # given
+    world = World(["web"])
+    world.repo.commit({"web": [config_map("a")]})
+    async with world:
+        await world.in_sync()
+    again = World(["web"], clusters=world.clusters, repo=world.repo, store=world.store)
+    again.renderer.go.clear()
+    fault = Fault("list", lambda: ClusterUnreachable("gone for a moment", subject="cluster c1"))
+    again.cluster.faults.append(fault)
+
+    # when
+    async with again:
+        await asyncio.wait_for(fault.reached.wait(), 60)
+        fault.over()
+        again.renderer.go.set()
+
+        # then
+        await again.in_sync()
+        assert again.events("target failed", "cluster unreachable") == []
