@@ -4,10 +4,15 @@
 """
 
 import os
+import signal
 
 from hypothesis import settings
 
 pytest_plugins = ["tests.sandbox.fixtures"]
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell that has put us into the background; our children would not hear it either.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("quick", max_examples=50, deadline=None)
 """For `make check`: enough to catch what a change breaks outright. No deadline, because CI machines are uneven."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tests.e2e.daemon import Agent, Daemon, Json
+from tests.e2e.daemon import Agent, Daemon, Json, until
 from tests.gitserver.repository import Repo
 from tests.sandbox import ApiError, Cluster
 
@@ -63,6 +63,10 @@ class Slot:
     def live(self, name: str, plural: str = "configmaps", *, api: str = "/api/v1") -> Json | None:
         """A live object of the namespace; None when there is none."""
         return find(self.fleet.cluster, f"{api}/namespaces/{self.namespace}/{plural}/{name}")
+
+    def until_live(self, name: str) -> None:
+        """Objects are applied side by side: the failure of one may be told before another is there."""
+        until(lambda: self.live(name) is not None, f"{name} on the cluster")
 
 
 @dataclass(slots=True)

@@ -41,7 +41,7 @@ def test_an_invalid_object_fails_alone_with_the_field_named(slot: Slot) -> None:
     assert failure["remedy"] == "fix-repo"
     assert failure["hint"]
     assert slot.event("target failed", failed=1)["hint"]
-    assert slot.live("good") is not None
+    slot.until_live("good")
     slot.commit({"service.yaml": manifest("Service", "web", spec={"ports": [{"port": 80}]})})
     slot.event("target in sync", objects=2)
 
@@ -56,7 +56,7 @@ def test_a_field_that_the_schema_does_not_have_is_refused_and_named(slot: Slot) 
     assert failure["remedy"] == "fix-repo"
     assert failure["hint"] == "Correct or remove these fields."
     assert slot.live("typo") is None
-    assert slot.live("good") is not None
+    slot.until_live("good")
 
 
 def test_an_object_that_is_too_large_for_the_server_is_told_so(slot: Slot) -> None:
@@ -67,7 +67,7 @@ def test_an_object_that_is_too_large_for_the_server_is_told_so(slot: Slot) -> No
     assert failure["object"] == f"ConfigMap/{slot.namespace}/large"
     assert "1048576" in failure["error"]
     assert len(failure["error"]) < 2000
-    assert slot.live("good") is not None
+    slot.until_live("good")
 
 
 def test_values_of_a_refused_secret_are_not_in_the_log(slot: Slot) -> None:
@@ -79,7 +79,7 @@ def test_values_of_a_refused_secret_are_not_in_the_log(slot: Slot) -> None:
     assert failure["remedy"] == "fix-repo"
     assert failure["hint"]
     assert [line for line in slot.daemon.lines if "hunter2" in json.dumps(line)] == []
-    assert slot.live("good") is not None
+    slot.until_live("good")
 
 
 @pytest.fixture
@@ -126,7 +126,7 @@ def test_what_admission_denies_fails_alone_in_its_words_and_is_made_when_it_allo
     assert policy in failure["error"]
     assert failure["remedy"] == "fix-repo"
     assert failure["hint"]
-    assert slot.live("good") is not None
+    slot.until_live("good")
     slot.fleet.cluster.request("DELETE", f"{ADMISSION}/validatingadmissionpolicybindings/{policy}")
     slot.event("target in sync", objects=2)
 
@@ -153,7 +153,7 @@ def test_a_field_that_cannot_change_is_named_with_both_ways_out(slot: Slot) -> N
     assert failure["remedy"] == "fix-repo"
     assert "gitsyncd.dev/on-immutable: recreate" in failure["hint"]
     slot.event("target failed", failed=1)
-    assert slot.live("good") is not None
+    slot.until_live("good")
 
 
 def test_an_object_that_may_be_recreated_is_when_a_field_cannot_change(slot: Slot) -> None:
@@ -212,7 +212,7 @@ def test_a_namespace_that_is_not_there_is_named_and_found_once_it_is(slot: Slot)
     assert failure["error"] == f"namespace '{missing}' does not exist"
     assert failure["remedy"] == "wait"
     assert "namespace" in failure["hint"]
-    assert slot.live("good") is not None
+    slot.until_live("good")
     slot.fleet.cluster.create_namespace(missing)
     slot.event("target in sync", objects=2)
 
@@ -230,7 +230,7 @@ def test_a_namespace_that_is_going_away_is_waited_for(slot: Slot) -> None:
     assert failure["error"] == "its namespace is being deleted"
     assert failure["remedy"] == "wait"
     assert "finalizers" in failure["hint"]
-    assert slot.live("good") is not None
+    slot.until_live("good")
     cluster.request("PUT", f"/api/v1/namespaces/{going}/finalize", {"metadata": {"name": going}, "spec": {}})
     until(lambda: find(cluster, f"/api/v1/namespaces/{going}") is None, "the namespace to be gone")
     cluster.create_namespace(going)
@@ -255,7 +255,7 @@ def test_what_exists_already_is_left_alone_when_adopting_is_off(fleet: Fleet) ->
     slot.event("target failed", failed=1)
     live = slot.live("theirs")
     assert live is not None and live["data"] == {"value": "theirs"}
-    assert slot.live("good") is not None
+    slot.until_live("good")
     fleet.cluster.request("DELETE", f"{path}/theirs")
     slot.event("target in sync", objects=2)
     slot.clear()
@@ -282,7 +282,7 @@ def test_what_another_agent_owns_is_left_alone_and_its_owner_named(slot: Slot) -
     assert failure["hint"]
     live = slot.live("theirs")
     assert live is not None and live["data"] == {"value": "theirs"}
-    assert slot.live("good") is not None
+    slot.until_live("good")
 
 
 def test_two_targets_that_want_one_object_are_both_named(slots: Callable[[], Slot]) -> None:

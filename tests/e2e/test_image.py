@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -100,10 +101,14 @@ SystemCallFilter=@system-service
 
 
 @pytest.fixture
-def container(image: Path, bare_cluster: Cluster, tmp_path: Path) -> Iterator[tuple[Machine, GitServer]]:
+def container(bare_cluster: Cluster, image: Path, tmp_path: Path) -> Iterator[tuple[Machine, GitServer]]:
     if missing := unavailable():
         pytest.skip(missing)
     bare_cluster.create_namespace("image")
+    root = tmp_path / "root"
+    shutil.copytree(image, root, symlinks=True)  # systemd makes what it mounts upon
+    for folder in ("var/lib/gitsyncd", "run/gitsyncd"):
+        os.chown(root / folder, USER, USER)
     authority = Authority(tmp_path / "authority")
     server = GitServer(tmp_path / "repos", authority=authority, credentials=("git", "canary"))
     with server, Machine(tmp_path / "machine") as machine:
@@ -127,7 +132,7 @@ def container(image: Path, bare_cluster: Cluster, tmp_path: Path) -> Iterator[tu
         machine.write("/etc/agent/token", "canary")
         machine.write("/etc/agent/ca.crt", authority.ca_file.read_text())
         machine.write("/etc/agent/kubeconfig", bare_cluster.kubeconfig.read_text())
-        machine.write("/etc/systemd/system/image.service", UNIT.format(root=image))
+        machine.write("/etc/systemd/system/image.service", UNIT.format(root=root))
         machine.write("/etc/sysusers.d/image.conf", f"u image {USER} - -\n")  # systemd wants to know the number
         machine.run("systemd-sysusers", "image.conf")
         machine.run("systemctl", "daemon-reload")
