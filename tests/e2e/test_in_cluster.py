@@ -219,7 +219,7 @@ def test_what_is_built_holds_to_the_restricted_standard_and_more(installed: Clus
         assert "memory" in container["resources"]["limits"]
     [name] = [item["metadata"]["name"] for item in built if item["kind"] == "ConfigMap"]
     assert spec["volumes"][0]["projected"]["sources"][0]["configMap"]["name"] == name
-    [port] = spec["containers"][0]["ports"]
+    [port] = [port for container in spec["containers"] for port in container.get("ports", ())]
     assert agent_file()["agent"]["http"]["listen"] == f"0.0.0.0:{port['containerPort']}"
     assert {probe["port"] for probe in probes()} == {port["name"]}
     assert not any("*" in rule.get("verbs", []) for item in built for rule in item.get("rules", ()))
