@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -83,9 +84,12 @@ class Pod:
 
 
 @pytest.fixture
-def pod(installed: Cluster, tmp_path: Path, repo: Repo) -> Pod:
+def pod(installed: Cluster, tmp_path: Path, repo: Repo) -> Iterator[Pod]:
+    """Nothing of an earlier one is left: its repository had another history, whose head is recorded as admitted."""
     token = installed.service_account_token("gitsyncd", "gitsyncd")
-    return Pod(tmp_path, installed, repo, token=token)
+    yield Pod(tmp_path, installed, repo, token=token)
+    installed.kubectl("delete", "configmaps", "-n", "gitsyncd", "-l", "gitsyncd.dev/inventory=here")
+    installed.kubectl("delete", "configmaps,services,deployments", "-n", "web", "-l", "gitsyncd.dev/agent=here")
 
 
 def probes() -> list[Json]:
