@@ -102,6 +102,9 @@ def _agent(agent: schema.Agent, files: Files, mistakes: Mistakes) -> Agent:
             "delivery": tuple(agent.writers.delivery),
             "controller": tuple(agent.writers.controller),
         },
+        exec_plugins=tuple(
+            files.program(name, ("agent", "exec_plugins", index)) for index, name in enumerate(agent.exec_plugins)
+        ),
         shares=agent.shard is not None,
     )
 

@@ -73,7 +73,7 @@ class Shard(Section):
 class Agent(Section):
     """The daemon itself."""
 
-    later = frozenset({"webhook", "exec_plugins"})
+    later = frozenset({"webhook"})
 
     name: AgentName = Field(
         description="Part of marks, records and the field manager; at most 40 characters. An agent with a new name is "
@@ -90,6 +90,12 @@ class Agent(Section):
     socket: FileName = Field("/run/gitsyncd/agent.sock", description="The local API that the commands talk to.")
     http: Http = Field(Http(), description=Http.__doc__)
     log: Log = Field(Log(), description=Log.__doc__)
+    exec_plugins: list[FileName] = Field(
+        [],
+        description="Programs, by absolute name, that a kubeconfig may run for credentials (`exec`). "
+        "Each belongs to root or the agent's user, and nobody else can write to it.",
+        examples=[["/usr/local/bin/kubelogin"]],
+    )
     writers: Writers = Field(Writers(), description=Writers.__doc__)
     shard: Shard | None = Field(None, description=Shard.__doc__, examples=[{"by": "cluster"}])
 

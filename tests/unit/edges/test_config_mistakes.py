@@ -110,7 +110,26 @@ AGENT: list[tuple[str, str]] = [
     ),
     ("name: edge, webhook: {}", "2: agent.webhook: is not supported yet; remove it"),
     ("name: edge, webhook: {listen: x}", "2: agent.webhook: is not supported yet; remove it"),
-    ("name: edge, exec_plugins: []", "2: agent.exec_plugins: is not supported yet; remove it"),
+    (
+        "name: edge, exec_plugins: [bin/login]",
+        "2: agent.exec_plugins[0]: bin/login is no absolute name; write it from the root, without . and ..",
+    ),
+    (
+        "name: edge, exec_plugins: [/usr/bin/../bin/env]",
+        "2: agent.exec_plugins[0]: /usr/bin/../bin/env is no absolute name; write it from the root, without . and ..",
+    ),
+    (
+        "name: edge, exec_plugins: [/nowhere/login]",
+        "2: agent.exec_plugins[0]: /nowhere/login does not exist, or cannot be reached; install it as root, mode 0755, where only root can write",
+    ),
+    (
+        "name: edge, exec_plugins: [/etc/passwd]",
+        "2: agent.exec_plugins[0]: /etc/passwd cannot be executed by the agent's user; install it as root, mode 0755, where only root can write",
+    ),
+    (
+        "name: edge, exec_plugins: /bin/sh",
+        "2: agent.exec_plugins: is not a list; write [one, two], or one item per line after a dash",
+    ),
     ("name: edge, log: {format: xml}", "2: agent.log.format: is none of its values; write auto, json or console"),
     (
         "name: edge, log: {level: warn}",
