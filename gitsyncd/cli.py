@@ -113,7 +113,7 @@ async def _daemon(
 
     from gitsyncd.edges.kube.connect import AccessSource
 
-    early = {cluster.name: AccessSource(cluster) for cluster in configuration.clusters[:_EARLY]}
+    early = {cluster.name: AccessSource(cluster, configuration.agent) for cluster in configuration.clusters[:_EARLY]}
     begun = list(early.values())
     for access in begun:
         access.begin()

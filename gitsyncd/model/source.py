@@ -16,11 +16,41 @@ class OnRewind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GitAuth:
-    """Credentials by file; the files are read at each use, so that replacing them needs no restart."""
+class PasswordAuth:
+    """HTTP: a user and a password, or a token in its place."""
 
     username: str
     password_file: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BearerAuth:
+    """HTTP: a token in a header of its own."""
+
+    token_file: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateAuth:
+    """HTTPS: a client certificate and its key, PEM."""
+
+    cert_file: Path
+    key_file: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SshAuth:
+    """SSH: a private key, and the host keys that are trusted."""
+
+    key_file: Path
+    known_hosts_file: Path
+    passphrase_file: Path | None = None
+    username: str = ""
+    """Where the address names none; empty for `git`."""
+
+
+GitAuth = PasswordAuth | BearerAuth | CertificateAuth | SshAuth
+"""Credentials by file; the files are read at each use, so that replacing them needs no restart."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

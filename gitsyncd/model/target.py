@@ -174,6 +174,8 @@ class Agent:
     log_format: LogFormat = LogFormat.AUTO
     writers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Manager name patterns by class (`person`, `delivery`, `controller`), on top of the built-in table."""
+    exec_plugins: tuple[Path, ...] = ()
+    """Programs that a kubeconfig may name, by absolute name."""
     shares: bool = False
     """Several daemons of this name divide the clusters among themselves."""
 

@@ -68,6 +68,15 @@ def named_files(value: Any) -> Iterator[str]:
             yield from named_files(item)
 
 
+def program(folder: Path, named: list[str]) -> str:
+    """One that is there, in place of those that are named."""
+    assert all(name.startswith("/") for name in named), named
+    file = folder / "program"
+    file.touch()
+    file.chmod(0o755)
+    return str(file)
+
+
 @pytest.mark.parametrize(
     ("page", "value"), list(agent_files()), ids=lambda value: value if isinstance(value, str) else ""
 )
@@ -78,6 +87,8 @@ def test_an_agent_file_of_the_documentation_is_accepted(page: str, value: dict[s
         assert file.is_relative_to(tmp_path), f"{page} names {name}: write it relative to the agent file"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("something")
+    if "exec_plugins" in whole["agent"]:
+        whole["agent"] = {**whole["agent"], "exec_plugins": [program(tmp_path, whole["agent"]["exec_plugins"])]}
     (tmp_path / "gitsyncd.yaml").write_bytes(orjson.dumps(whole))
 
     configuration = load(tmp_path / "gitsyncd.yaml", {"CREDENTIALS_DIRECTORY": str(tmp_path / "credentials")})

@@ -103,12 +103,16 @@ class GitServer:
         *,
         authority: Authority | None = None,
         credentials: tuple[str, str] | None = None,
+        token: str = "",
+        client_certificates: bool = False,
         protocol: Literal[0, 2] = 2,
     ) -> None:
+        """Whoever asks needs the credentials, the token, or a certificate of the same authority."""
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.authority = authority
         self.credentials = credentials
+        self.token = token
         self.protocol = protocol
         self.fault: Fault | None = None
         self.redirects: dict[str, str] = {}
@@ -119,6 +123,9 @@ class GitServer:
         if authority is not None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(*authority.server_certificate("127.0.0.1", "localhost"))
+            if client_certificates:
+                context.verify_mode = ssl.CERT_REQUIRED
+                context.load_verify_locations(authority.ca_file)
             self._server.tls = context
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
 
@@ -239,7 +246,9 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(status, headers, answer, fault)
 
     def _allowed(self) -> bool:
-        credentials = self.server.owner.credentials
+        credentials, token = self.server.owner.credentials, self.server.owner.token
+        if token:
+            return self.headers.get("Authorization") == f"Bearer {token}"
         if credentials is None:
             return True
         return self.headers.get("Authorization") == "Basic " + b64encode(":".join(credentials).encode()).decode()

@@ -19,8 +19,16 @@ import pytest
 
 from gitsyncd.edges.git.caps import Caps
 from gitsyncd.edges.git.mirror import GitMirror
-from gitsyncd.model.errors import ConfigError, ManifestInvalid, RevisionNotFound, SourceTooLarge, SourceUnreachable
-from gitsyncd.model.source import GitAuth, Repository
+from gitsyncd.model.errors import (
+    ConfigError,
+    ManifestInvalid,
+    RevisionNotFound,
+    SourceDenied,
+    SourceError,
+    SourceTooLarge,
+    SourceUnreachable,
+)
+from gitsyncd.model.source import BearerAuth, CertificateAuth, PasswordAuth, Repository
 from tests.gitserver.certificates import Authority
 from tests.gitserver.repository import Repo
 from tests.gitserver.server import GitServer
@@ -430,6 +438,50 @@ async def test_the_environment_and_the_users_git_configuration_are_ignored(
     assert not any("Authorization" in request.headers for request in server.requests)
 
 
+async def test_a_bearer_token_is_read_again_when_it_changes(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("0ld")
+    with GitServer(tmp_path / "srv", token="n3w") as server:
+        head = server.create("fleet").commit({"a.yaml": "a: 1"})
+        repository = Repository(url=server.url("fleet"), auth=BearerAuth(token_file=token))
+        mirror = GitMirror(tmp_path / "mirror", repository, MINUTE, agent="gitsyncd/test")
+        with pytest.raises(SourceDenied, match="refuses the token") as caught:
+            await mirror.update(["main"])
+        assert str(token) in str(caught.value.hint)
+
+        token.write_text("n3w\n")
+        assert await mirror.update(["main"]) == {"main": head}
+
+        token.write_text("two words")
+        with pytest.raises(SourceDenied, match="holds more than a token") as caught:
+            await mirror.update(["main"])
+        assert "two words" not in str(caught.value)
+        await mirror.close()
+
+
+async def test_a_client_certificate_is_shown_and_read_again_when_it_changes(tmp_path: Path) -> None:
+    authority, others = Authority(tmp_path / "ca"), Authority(tmp_path / "other-ca")
+    right, wrong = authority.server_certificate("edge"), others.server_certificate("edge")
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    for source, copy in zip(wrong, (cert, key), strict=True):
+        copy.write_bytes(source.read_bytes())
+    with GitServer(tmp_path / "srv", authority=authority, client_certificates=True) as server:
+        head = server.create("fleet").commit({"a.yaml": "a: 1"})
+        auth = CertificateAuth(cert_file=cert, key_file=key)
+        repository = Repository(url=server.url("fleet"), auth=auth, ca_file=authority.ca_file)
+        mirror = GitMirror(tmp_path / "mirror", repository, MINUTE, agent="gitsyncd/test")
+        with pytest.raises(SourceError):
+            await mirror.update(["main"])
+
+        cert.write_bytes(right[0].read_bytes())
+        with pytest.raises(SourceDenied, match="not a certificate and its own key"):
+            await mirror.update(["main"])
+
+        key.write_bytes(right[1].read_bytes())
+        assert await mirror.update(["main"]) == {"main": head}
+        await mirror.close()
+
+
 async def test_tls_with_a_private_ca_and_a_password_that_changes(tmp_path: Path) -> None:
     authority = Authority(tmp_path / "ca")
     password = tmp_path / "password"
@@ -438,7 +490,9 @@ async def test_tls_with_a_private_ca_and_a_password_that_changes(tmp_path: Path)
         repo = server.create("fleet")
         repo.commit({"a.yaml": "a: 1"})
         repository = Repository(
-            url=server.url("fleet"), auth=GitAuth(username="git", password_file=password), ca_file=authority.ca_file
+            url=server.url("fleet"),
+            auth=PasswordAuth(username="git", password_file=password),
+            ca_file=authority.ca_file,
         )
         mirror = GitMirror(tmp_path / "mirror", repository, MINUTE, agent="gitsyncd/test")
         await mirror.update(["main"])

@@ -30,7 +30,7 @@ from gitsyncd.model.errors import (
     SourceTooLarge,
     SourceUnreachable,
 )
-from gitsyncd.model.source import GitAuth, Repository
+from gitsyncd.model.source import PasswordAuth, Repository
 from tests.gitserver.certificates import Authority
 from tests.gitserver.children import fetch_child
 from tests.gitserver.repository import Repo
@@ -243,7 +243,7 @@ async def test_a_redirect_to_another_server_is_refused_and_sees_no_credential(tm
         for status in (301, 302, 307, 308):
             location = thief.url("fleet") + "/info/refs?service=git-upload-pack"
             server.fault = Answer(status=status, headers={"Location": location})
-            auth = GitAuth(username="git", password_file=password)
+            auth = PasswordAuth(username="git", password_file=password)
             mirror = GitMirror(tmp_path / "mirror", Repository(url=server.url("fleet"), auth=auth), MINUTE, agent="a")
             with pytest.raises(SourceDenied) as caught:
                 await mirror.update(["main"])
@@ -280,7 +280,7 @@ async def test_a_wrong_or_missing_password_names_the_file_and_never_the_password
     password.write_text("wr0ng-s3cret")
     with GitServer(tmp_path / "srv", credentials=("git", "right")) as server:
         server.create("fleet").commit({"a.yaml": "a: 1"})
-        auth = GitAuth(username="git", password_file=password)
+        auth = PasswordAuth(username="git", password_file=password)
         url = server.url("fleet").replace("://", "://someone:in-the-url@")
         mirror = GitMirror(tmp_path / "mirror", Repository(url=url, auth=auth), MINUTE, agent="a")
 
@@ -356,9 +356,9 @@ async def test_plain_http_behind_https_is_a_named_error(server: GitServer, tmp_p
 
 
 @pytest.mark.parametrize(
-    "url", ["ssh://git@host/x.git", "git@host:x.git", "ext::sh -c id", "ftp://host/x", "file://host/x", "https:///x"]
+    "url", ["ext::sh -c id", "ftp://host/x", "file://host/x", "https:///x", "ssh://git@host/x.git", "ssh://git@-o/x"]
 )
-def test_other_transports_are_refused(tmp_path: Path, url: str) -> None:
+def test_other_transports_are_refused_and_ssh_without_a_key(tmp_path: Path, url: str) -> None:
     with pytest.raises(ConfigError):
         GitMirror(tmp_path / "mirror", Repository(url=url), MINUTE, agent="a")
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
 
+from gitsyncd.edges.child.program import why_unsafe
 from gitsyncd.edges.config.mistakes import Mistakes
 from gitsyncd.edges.yaml.agentfile import KeyPath
 
@@ -32,6 +34,15 @@ class Files:
                 self._mistakes.add(at, f"{CREDENTIALS} stands for nothing, because ${VARIABLE} is not set", fix)
             name = name.replace(CREDENTIALS, directory)
         return self._folder / name
+
+    def program(self, name: str, at: KeyPath) -> Path:
+        """The full path of a program that may be run."""
+        path = Path(name)
+        if not path.is_absolute() or path != Path(os.path.normpath(name)):
+            self._mistakes.add(at, f"{name} is no absolute name", "write it from the root, without . and ..")
+        elif self._opened and (why := why_unsafe(path)):
+            self._mistakes.add(at, f"{path} {why}", "install it as root, mode 0755, where only root can write")
+        return path
 
     def readable(self, name: str | None, at: KeyPath, *, secret: bool = False) -> Path | None:
         """The full path of a file that can be read now; None for a key that was left out.

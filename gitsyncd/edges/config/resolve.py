@@ -14,10 +14,11 @@ from pathlib import Path
 from gitsyncd.edges.config import schema
 from gitsyncd.edges.config.files import Files
 from gitsyncd.edges.config.mistakes import Mistakes
+from gitsyncd.edges.config.sources import source
 from gitsyncd.edges.config.values import PLACEHOLDER, is_branch, quoted, split_address
 from gitsyncd.edges.config.wording import near
 from gitsyncd.edges.yaml.agentfile import KeyPath
-from gitsyncd.model.source import GitAuth, OnRewind, Repository, Source
+from gitsyncd.model.source import Source
 from gitsyncd.model.target import (
     Adopt,
     Agent,
@@ -58,7 +59,7 @@ def resolve(draft: Draft, file: Path, environ: Mapping[str, str], mistakes: Mist
     files = Files(file.parent, environ, mistakes, opened=opened)
     for key, items in (("sources", draft.sources), ("clusters", draft.clusters), ("targets", draft.targets)):
         _unique(key, items, mistakes)
-    sources = {item.name: _source(item, ("sources", index), files, mistakes) for index, item in draft.sources.items()}
+    sources = {item.name: source(item, ("sources", index), files, mistakes) for index, item in draft.sources.items()}
     clusters = {
         item.name: _cluster(item, ("clusters", index), files, mistakes) for index, item in draft.clusters.items()
     }
@@ -102,6 +103,9 @@ def _agent(agent: schema.Agent, files: Files, mistakes: Mistakes) -> Agent:
             "delivery": tuple(agent.writers.delivery),
             "controller": tuple(agent.writers.controller),
         },
+        exec_plugins=tuple(
+            files.program(name, ("agent", "exec_plugins", index)) for index, name in enumerate(agent.exec_plugins)
+        ),
         shares=agent.shard is not None,
     )
 
@@ -111,29 +115,6 @@ def _listen(http: schema.Http) -> Listen | None:
     if address is None:
         return None
     return Listen(host=address[0], port=address[1], asked="listen" in http.model_fields_set)
-
-
-def _source(source: schema.Source, at: KeyPath, files: Files, mistakes: Mistakes) -> Source:
-    auth = None
-    if source.auth:
-        password = files.readable(source.auth.password_file, (*at, "auth", "password_file"), secret=True)
-        auth = GitAuth(username=source.auth.username, password_file=password or Path())
-    if source.url.startswith("file:"):
-        for key in ("auth", "tls"):
-            if getattr(source, key):
-                mistakes.add((*at, key), "means nothing for a file:// address", "remove it")
-    return Source(
-        name=source.name,
-        repository=Repository(
-            url=source.url,
-            auth=auth,
-            ca_file=files.readable(source.tls.ca_file, (*at, "tls", "ca_file")) if source.tls else None,
-        ),
-        branch=source.ref.branch,
-        interval=parse_duration(source.interval),
-        timeout=parse_duration(source.timeout),
-        on_rewind=OnRewind(source.on_rewind),
-    )
 
 
 def _cluster(cluster: schema.Cluster, at: KeyPath, files: Files, mistakes: Mistakes) -> Cluster:

@@ -73,7 +73,7 @@ class Shard(Section):
 class Agent(Section):
     """The daemon itself."""
 
-    later = frozenset({"webhook", "exec_plugins"})
+    later = frozenset({"webhook"})
 
     name: AgentName = Field(
         description="Part of marks, records and the field manager; at most 40 characters. An agent with a new name is "
@@ -90,6 +90,12 @@ class Agent(Section):
     socket: FileName = Field("/run/gitsyncd/agent.sock", description="The local API that the commands talk to.")
     http: Http = Field(Http(), description=Http.__doc__)
     log: Log = Field(Log(), description=Log.__doc__)
+    exec_plugins: list[FileName] = Field(
+        [],
+        description="Programs, by absolute name, that a kubeconfig may run for credentials (`exec`). "
+        "Each belongs to root or the agent's user, and nobody else can write to it.",
+        examples=[["/usr/local/bin/kubelogin"]],
+    )
     writers: Writers = Field(Writers(), description=Writers.__doc__)
     shard: Shard | None = Field(None, description=Shard.__doc__, examples=[{"by": "cluster"}])
 
@@ -113,23 +119,44 @@ class TargetRef(Section):
 
 
 class Auth(Section):
-    """Credentials, by file. Every file is read again when it changes."""
+    """Who asks: exactly one of a password, a token, a client certificate and, over SSH, a key. Every file is read again
+    when it changes.
+    """
 
-    later = frozenset(
-        {
-            "bearer_file",
-            "client_cert_file",
-            "client_key_file",
-            "github_app",
-            "known_hosts_file",
-            "ssh_key_file",
-            "ssh_key_passphrase_file",
-        }
+    later = frozenset({"github_app"})
+    example = {"username": "git", "password_file": "/etc/gitsyncd/fleet.token"}
+
+    username: str | None = Field(
+        None,
+        description="With `password_file`: most servers accept any name beside a token. Over SSH, where the address "
+        "names no user: `git` when left out.",
+        examples=["git"],
     )
-
-    username: str = Field(description="Most servers accept any name beside a token.", examples=["git"])
-    password_file: FileName = Field(
-        description="A file that holds the password or token and nothing else.", examples=["/etc/gitsyncd/fleet.token"]
+    password_file: FileName | None = Field(
+        None,
+        description="A file that holds the password or token and nothing else.",
+        examples=["/etc/gitsyncd/fleet.token"],
+    )
+    bearer_file: FileName | None = Field(
+        None, description="A file that holds a token that is sent as `Authorization: Bearer`, in place of a password."
+    )
+    client_cert_file: FileName | None = Field(
+        None, description="A client certificate (PEM), in place of a password. Only for `https://`."
+    )
+    client_key_file: FileName | None = Field(None, description="With `client_cert_file`: its key, without passphrase.")
+    ssh_key_file: FileName | None = Field(
+        None,
+        description="A private key (ed25519, ECDSA or RSA). Only over SSH.",
+        examples=["/etc/gitsyncd/fleet.ssh"],
+    )
+    ssh_key_passphrase_file: FileName | None = Field(
+        None, description="With `ssh_key_file`: a file that holds its passphrase, if it has one."
+    )
+    known_hosts_file: FileName | None = Field(
+        None,
+        description="With `ssh_key_file`, and required there: the keys that the server may have, as ssh has them in "
+        "`known_hosts`. A server with another key is not asked.",
+        examples=["/etc/gitsyncd/known_hosts"],
     )
 
 
@@ -148,7 +175,8 @@ class Source(Section):
 
     name: DnsLabel = Field(description="What targets call it.", examples=["fleet"])
     url: SourceUrl = Field(
-        description="`https://`, or `file://` for local use. Credentials never stand in it.",
+        description="`https://`, `ssh://git@host/path` or `git@host:path`; `file://` for local use. "
+        "Passwords never stand in it.",
         examples=["https://git.example.com/platform/fleet.git"],
     )
     ref: Ref = Field(description=Ref.__doc__, examples=[{"branch": "main"}])
@@ -159,7 +187,7 @@ class Source(Section):
         description="What is done with a head that does not descend from the last admitted commit: `hold` keeps to the "
         "admitted one and says so, `follow` takes it.",
     )
-    auth: Auth | None = Field(None, description=Auth.__doc__)
+    auth: Auth | None = Field(None, description=" ".join(str(Auth.__doc__).split()))
     tls: Tls | None = Field(None, description=Tls.__doc__)
 
 

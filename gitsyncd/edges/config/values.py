@@ -15,6 +15,7 @@ from urllib.parse import SplitResult, urlsplit
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
+from gitsyncd.model.address import SshAddress, is_ssh
 from gitsyncd.model.units import parse_duration
 
 DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -154,6 +155,12 @@ def _split(text: str) -> SplitResult:
 
 def _source_url(text: str) -> str:
     parts = _split(text)
+    if is_ssh(text):
+        try:
+            SshAddress.parse(text)
+        except ValueError as error:
+            raise wrong(str(error), "write ssh://git@host/path or git@host:path") from None
+        return text
     match parts.scheme:
         case "https" if parts.hostname and not (parts.query or parts.fragment):
             return text
@@ -163,11 +170,11 @@ def _source_url(text: str) -> str:
             return text
         case "http":
             raise wrong("is plain http, which is not supported yet", "write https://")
-        case "ssh" | "git+ssh" | "ssh+git":
-            raise wrong("is ssh, which is not supported yet", "write the https:// address of the repository")
-        case "" if re.match(r"[^/]*@[^/]*:", text):
-            raise wrong("is ssh, which is not supported yet", "write the https:// address of the repository")
-    raise wrong("is no address of a repository", "write https://host/path, or file:///path for local use")
+        case "git+ssh" | "ssh+git":
+            raise wrong("is an old way to write an address over SSH", "write ssh://")
+    raise wrong(
+        "is no address of a repository", "write https://host/path, ssh://git@host/path, or file:///path for local use"
+    )
 
 
 def _server_url(text: str) -> str:
@@ -216,6 +223,6 @@ FileName = Annotated[str, *_checked(_file, "file")]
 Pointer = Annotated[str, *_checked(_pointer, "JSON pointer", pattern="^/")]
 LabelKey = Annotated[str, *_checked(_label_key, "label name")]
 LabelValue = Annotated[str, *_checked(_label_value, "label value")]
-SourceUrl = Annotated[str, *_checked(_source_url, "address", pattern="^(https|file)://")]
+SourceUrl = Annotated[str, *_checked(_source_url, "address", pattern="^((https|ssh|file)://|[^/@:]+@)")]
 ListenAddress = Annotated[str, *_checked(_listen, "address and port", pattern=":[0-9]{1,5}$")]
 ServerUrl = Annotated[str, *_checked(_server_url, "address", pattern="^https://")]

@@ -116,6 +116,7 @@ def _unknown_key(path: KeyPath) -> tuple[str, str]:
         return "is unknown", f"did you mean {close[0]}?"
     if _SECRET.search(name):
         files = [key for key in model.model_fields if key.endswith("_file")]
+        files = [key for key in files if name in key] or files
         return (
             "is unknown, and secrets never stand in this file",
             f"name a file that holds it: {' or '.join(files)}" if (files) else "name a file that holds it",

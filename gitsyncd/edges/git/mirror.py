@@ -1,7 +1,7 @@
 """`GitMirror`: one repository's mirror, as the engine sees it (`gitsyncd.engine.ports.Mirror`).
 
-Here the parts meet: who is asked (`remote`, `local`), what runs in a child (`fetch`), whose turn it is (`directory`),
-and what is read (`store`, `history`, `tree`). A warm poll ends after the answer of the server: no lock,
+Here the parts meet: who is asked (`http`, `ssh`, `local`), what runs in a child (`fetch`), whose turn it is
+(`directory`), and what is read (`store`, `history`, `tree`). A warm poll ends after the answer of the server: no lock,
 no child, no open file.
 """
 
@@ -24,8 +24,11 @@ from gitsyncd.edges.git import history, local, tree
 from gitsyncd.edges.git.caps import Caps
 from gitsyncd.edges.git.directory import MirrorDirectory, local_error, private
 from gitsyncd.edges.git.format import COMMIT
-from gitsyncd.edges.git.remote import HttpRemote, redacted
+from gitsyncd.edges.git.http import HttpRemote
+from gitsyncd.edges.git.remote import Remote
+from gitsyncd.edges.git.ssh import SshRemote
 from gitsyncd.edges.git.store import IndexChecks, ObjectMissing, ObjectStore
+from gitsyncd.model.address import is_ssh, redacted
 from gitsyncd.model.errors import (
     ConfigError,
     LocalError,
@@ -87,18 +90,19 @@ class GitMirror:
         """The last answer, and the state of the packs in which nothing of it was missing."""
         self._poison: dict[str, _Poison] = {}
         self._died_of = ""
-        self._http: HttpRemote | None = None
+        self._remote: Remote | None = None
         self._local: Path | None = None
         if repository.url.startswith("file:"):
             self._local = local.path_of(repository.url)
         else:
-            self._http = HttpRemote(repository, agent=agent, caps=self._caps)
+            kind = SshRemote if is_ssh(repository.url) else HttpRemote
+            self._remote = kind(repository, agent=agent, caps=self._caps)
         self._shown = redacted(repository.url)
 
     async def close(self) -> None:
         """Close connections. The mirror on disk stays."""
-        if self._http is not None:
-            await self._http.close()
+        if self._remote is not None:
+            await self._remote.close()
 
     async def update(self, branches: Sequence[str]) -> Mapping[str, str | None]:
         """Ask the remote once for these branches and fetch what is missing. Branch to commit; None for one not there.
@@ -179,8 +183,8 @@ class GitMirror:
 
     async def _update(self, branches: tuple[str, ...]) -> Mapping[str, str | None]:
         source: Path | None = None
-        if self._http is not None:
-            found = await self._http.heads(branches)
+        if self._remote is not None:
+            found = await self._remote.heads(branches)
         else:
             assert self._local is not None
             repository = await asyncio.to_thread(local.find, self._local)
@@ -287,7 +291,7 @@ class GitMirror:
             self._directory.clear_incoming()
 
     async def _download(self, wants: Sequence[str], haves: Sequence[str], pack: Path) -> None:
-        assert self._http is not None
+        assert self._remote is not None
         buffer = bytearray()
 
         def append(data: bytes) -> None:
@@ -304,7 +308,7 @@ class GitMirror:
                 buffer.clear()
                 await asyncio.to_thread(append, data)
 
-        await self._http.download(wants, haves, write)
+        await self._remote.download(wants, haves, write)
         await asyncio.to_thread(append, bytes(buffer))
 
     async def _join_packs(self) -> None:

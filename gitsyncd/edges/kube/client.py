@@ -28,7 +28,15 @@ from gitsyncd.edges.kube.network import breakdown
 from gitsyncd.edges.kube.silence import Silence
 from gitsyncd.edges.kube.wire import Wire, trim_tls_buffers
 from gitsyncd.edges.retry import Transient, for_moments
-from gitsyncd.model.errors import ClusterDenied, ClusterError, ClusterUnreachable, ConfigError, GitsyncdError, Throttled
+from gitsyncd.model.errors import (
+    ClusterDenied,
+    ClusterError,
+    ClusterUnreachable,
+    ConfigError,
+    GitsyncdError,
+    LocalError,
+    Throttled,
+)
 
 T = TypeVar("T")
 
@@ -104,7 +112,7 @@ class Client:
         self._wire: Wire | None = None
         self._looked_at = 0.0
         self._read_at = float("-inf")
-        self._unusable: ConfigError | None = None
+        self._unusable: ConfigError | LocalError | None = None
         self._renewing = asyncio.Lock()
 
     @property
@@ -126,8 +134,8 @@ class Client:
             return await self._again(call, first)
         except ClusterDenied as denied:
             # Read the credentials once more, whatever the clock says: they may just have been replaced.
-            if not denied.expired or not await self._renew(begin):
-                raise
+            if not denied.expired or not await self._renew(begin, rejected=True):
+                raise self._explained(denied) from denied.__cause__
             return await self._once_more(call)
 
     async def _again(self, call: Call, first: Transient) -> bytes:
@@ -303,8 +311,10 @@ class Client:
         assert self._wire is not None
         return self._wire
 
-    async def _renew(self, since: float) -> bool:
+    async def _renew(self, since: float, *, rejected: bool = False) -> bool:
         """Read the credentials; whether they are others than before. A half-written file is not adopted.
+
+        `rejected` says that the server does not accept those that were read: a plugin is asked for others.
 
         Whoever waited while they were read for somebody else takes that reading: it must have ended after `since`.
         """
@@ -313,6 +323,8 @@ class Client:
             if self._wire is not before:
                 return True
             if self._read_at < since:
+                if rejected:
+                    self._source.rejected()
                 self._unusable = await self._read(before)
                 self._read_at = asyncio.get_running_loop().time()
             if self._wire is None and self._unusable is not None:
@@ -322,18 +334,28 @@ class Client:
             await before.retire()
         return renewed
 
-    async def _read(self, before: Wire | None) -> ConfigError | None:
+    def _explained(self, denied: ClusterDenied) -> ClusterDenied:
+        """With the reason for which there are no better credentials, where one is known."""
+        why = self._unusable
+        if not denied.expired or why is None:
+            return denied
+        return ClusterDenied(
+            f"{denied.message}, and {why.message}", expired=True, subject=denied.subject, hint=why.hint
+        )
+
+    async def _read(self, before: Wire | None) -> ConfigError | LocalError | None:
         try:
             access = await self._source.load()
             if before is None or access != before.access:
                 self._wire = Wire(access, agent=self._agent, fence=self._fence)
-        except ConfigError as error:
+        except (ConfigError, LocalError) as error:
             return error
         return None
 
     async def close(self) -> None:
         """End all connections, watches included."""
         await self._silence.close()
+        await self._source.settled()
         if self._wire is not None:
             wire, self._wire = self._wire, None
             await wire.watches.close()

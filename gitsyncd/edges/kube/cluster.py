@@ -30,7 +30,7 @@ class KubeCluster:
     def __init__(self, cluster: Cluster, agent: Agent, access: AccessSource | None = None) -> None:
         """`access` may have begun to read the credentials already."""
         self._manager = agent.field_manager
-        access = access or AccessSource(cluster)
+        access = access or AccessSource(cluster, agent)
         self._fence = Fence(cluster=cluster.name, agent=agent.name, namespace=agent.cluster_namespace)
         self._client = Client(
             access, cluster=cluster.name, agent=agent.name, parallel=cluster.parallel, fence=self._fence

@@ -15,18 +15,25 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import orjson
 
 from gitsyncd.edges.child.process import Limits, python_module, run_child
+from gitsyncd.edges.kube.plugin import Login, Plugin
 from gitsyncd.model.errors import ConfigError
-from gitsyncd.model.target import Cluster, InCluster, Kubeconfig, Server
+from gitsyncd.model.target import Agent, Cluster, InCluster, Kubeconfig, Server
+
+Json = Mapping[str, Any]
+Stamp = tuple[int, int, int]
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 _MAX_FILE_BYTES = 4 * 2**20
 _CHILD_LIMITS = Limits(memory_bytes=2 * 2**30, cpu_seconds=20)
+_STARTED_S = 2.0
+"""Within which a child has certainly started."""
 _CHILD_DEADLINE = timedelta(seconds=20)
 
 
@@ -72,10 +79,20 @@ class Access:
 class AccessSource:
     """Where the facts of one cluster's connection come from, and whether they have moved since they were read."""
 
-    def __init__(self, cluster: Cluster, *, service_account: Path = SERVICE_ACCOUNT) -> None:
+    def __init__(
+        self, cluster: Cluster, agent: Agent | None = None, *, service_account: Path = SERVICE_ACCOUNT
+    ) -> None:
+        """Without an agent no plugin is listed."""
         self._cluster = cluster
+        self._login = Login(
+            agent.exec_plugins if agent else (),
+            (agent.state_dir if agent else Path("/nonexistent")) / "plugins" / cluster.name,
+            subject=self._subject,
+        )
         self._service_account = service_account
-        self._stamps: Mapping[Path, tuple[int, int, int]] = {}
+        self._stamps: Mapping[Path, Stamp] = {}
+        self._seen: Mapping[Path, Stamp] = {}
+        """At the last look, when they were others than those that were read."""
         self._begun: asyncio.Task[Access] | None = None
 
     def begin(self) -> None:
@@ -88,7 +105,10 @@ class AccessSource:
         Cancelled while its child starts, it would never end: asyncio then waits for an exit that it does not hear of.
         """
         if self._begun is not None:
-            await asyncio.wait([self._begun])
+            _, slow = await asyncio.wait([self._begun], timeout=_STARTED_S)
+            for task in slow:  # its child has started, and ends with it
+                task.cancel()
+                await asyncio.wait([task])
             if not self._begun.cancelled():
                 self._begun.exception()  # seen: nobody else will ask
 
@@ -99,11 +119,12 @@ class AccessSource:
 
     async def _load(self) -> Access:
         connection = self._cluster.connection
+        plugin: Json | None = None
         if isinstance(connection, Kubeconfig):
             self._stamps = _stamps([connection.file])
         match connection:
             case Kubeconfig():
-                facts = await self._from_kubeconfig(connection)
+                facts, plugin = await self._from_kubeconfig(connection)
             case InCluster():
                 facts = _in_cluster(self._service_account)
             case _:
@@ -114,13 +135,52 @@ class AccessSource:
         # Stamped before they are read: a change in between shows at the next look. And also when they cannot be used:
         # a half-written file is looked at again when it is written on, not every second.
         self._stamps = _stamps(files)
+        if plugin is not None and isinstance(connection, Kubeconfig):
+            facts = {**facts, **await self._logged_in(facts, plugin, connection.file.absolute().parent)}
         return self._access(facts)
 
-    def changed(self) -> bool:
-        """Whether a file that took part is another one than when it was read. A few `stat` calls."""
-        return _stamps(self._stamps) != self._stamps
+    async def _logged_in(self, facts: Mapping[str, str], said: Json, folder: Path) -> dict[str, str]:
+        """What the plugin gives, as the facts of a kubeconfig have it."""
+        told = {
+            "server": facts["server"],
+            "tls-server-name": facts.get("server_name", ""),
+            "proxy-url": facts.get("proxy", ""),
+            "certificate-authority-data": base64.b64encode(self._content(facts, "ca").encode()).decode(),
+            "config": said["config"],
+        }
+        plugin = Plugin(
+            command=said["command"],
+            api_version=said["api_version"],
+            args=tuple(said["args"]),
+            env=said["env"],
+            cluster={key: value for key, value in told.items() if value} if said["told"] else None,
+        )
+        given = await self._login.credential(plugin, folder)
+        found = {"token": given.token, "cert_data": given.cert, "key_data": given.key}
+        return {key: value for key, value in found.items() if value}
 
-    async def _from_kubeconfig(self, connection: Kubeconfig) -> Mapping[str, str]:
+    def changed(self) -> bool:
+        """Whether a file that took part is another one than when it was read, or a plugin has given a new credential.
+
+        A few `stat` calls. A file that was another one at the last look is still being written: half a token may pass
+        for a whole one, and a new certificate may be there before its key. While the old credential is good, the plugin
+        is asked for the next one in the background.
+        """
+        now = _stamps(self._stamps)
+        if now != self._stamps:
+            calm, self._seen = now == self._seen, now
+            return calm
+        if self._begun is None and self._login.due:
+            if self._login.expired:
+                return True
+            self.begin()
+        return self._begun is not None and self._begun.done()
+
+    def rejected(self) -> None:
+        """The server does not accept what was read: a plugin is to be asked again."""
+        self._login.rejected()
+
+    async def _from_kubeconfig(self, connection: Kubeconfig) -> tuple[Mapping[str, str], Json | None]:
         text = self._read(connection.file, "kubeconfig")
         child = await run_child(
             python_module("gitsyncd.edges.kube.kubeconfig", str(connection.file.absolute()), connection.context),
@@ -138,8 +198,7 @@ class AccessSource:
                 subject=self._subject,
                 hint=refused["hint"] or "Correct the file: it is read again at once. `kubectl config view` helps.",
             )
-        facts: Mapping[str, str] = answer["facts"]
-        return facts
+        return answer["facts"], answer["plugin"]
 
     def _access(self, facts: Mapping[str, str]) -> Access:
         server = self._address(facts["server"])
@@ -247,7 +306,7 @@ def _in_cluster(folder: Path) -> Mapping[str, str]:
     return {"server": address, "ca_file": str(folder / "ca.crt"), "token_file": str(folder / "token")}
 
 
-def _stamps(files: Iterable[Path]) -> dict[Path, tuple[int, int, int]]:
+def _stamps(files: Iterable[Path]) -> dict[Path, Stamp]:
     """Device and inode are not enough: a token is often rewritten in place. A missing file is a stamp too."""
     stamps = {}
     for file in files:

@@ -2,8 +2,8 @@
 
 The `kubernetes` package knows the format. Its reader is imported without the thousand models and the OAuth clients that
 come with it (0.05 s in place of a quarter of a second), in a child that is gone before the first request. Nothing that
-the file names is run: exec plugins and auth providers are refused, and so is everything that would give the agent other
-rights, or less safety, than the file asks for.
+the file names is run here: what it says of an exec plugin is handed back (`plugin` decides). Auth providers are
+refused, and so is everything that would give the agent other rights, or less safety, than the file asks for.
 
 What is given back are contents where the file holds contents (`…-data`, `token`) and absolute names where it names
 files, so that those can be read again when they change.
@@ -19,7 +19,7 @@ import io
 import sys
 import types
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -57,7 +57,6 @@ def _reader() -> tuple[Any, Any, type[Exception]]:
 KubeConfigMerger, ConfigNode, ConfigException = _reader()
 
 _REFUSED_USER_KEYS = {
-    "exec": "names a program to run for credentials (`exec`)",
     "auth-provider": "uses an `auth-provider`",
     "as": "impersonates another user (`as`)",
     "as-groups": "impersonates groups (`as-groups`)",
@@ -67,6 +66,9 @@ _OTHER_CREDENTIALS = (
     "Make a service account for the agent and use its token (`tokenFile`, or `server`, `ca_file` and `token_file` in "
     "the agent file), or a client certificate."
 )
+
+
+_PLUGIN_VERSIONS = ("client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1")
 
 
 class Refused(Exception):
@@ -81,22 +83,35 @@ def main(args: list[str]) -> None:
     """`args` is the file's name and the context, which may be empty; its text comes on standard input."""
     file, context = args
     try:
-        answer = {"facts": facts(sys.stdin.read(), Path(file), context)}
+        found = connection(sys.stdin.read(), Path(file), context)
+        answer: dict[str, Any] = {"facts": found.facts, "plugin": found.plugin}
     except Refused as refused:
         answer = {"refused": {"message": str(refused), "hint": refused.hint}}
     sys.stdout.buffer.write(orjson.dumps(answer))
 
 
-def facts(text: str, file: Path, context: str) -> dict[str, str]:
+class Connection(NamedTuple):
+    """What one context of the file comes to."""
+
+    facts: dict[str, str]
     """Keys: `server`, and where given `ca_data`, `ca_file`, `cert_data`, `cert_file`, `key_data`, `key_file`, `token`,
-    `token_file`, `username`, `password`, `server_name`, `proxy`. Raises `Refused`.
-    """
+    `token_file`, `username`, `password`, `server_name`, `proxy`."""
+    plugin: dict[str, Any] | None
+    """Keys: `command`, `api_version`, `args`, `env`, `told` (whether it is told of the cluster), `config` (for it)."""
+
+
+def connection(text: str, file: Path, context: str) -> Connection:
+    """Raises `Refused`."""
     config = _config(text)
     chosen = _context(config, context)
     cluster = _named(config, "clusters", _word(chosen, "cluster", "its context"), "cluster")
     user_name = chosen.get("user")
     user = _named(config, "users", str(user_name), "user") if user_name else {}
-    return _cluster_facts(cluster, file) | _user_facts(user, file)
+    found = _cluster_facts(cluster, file)
+    if user.get("exec"):
+        _refuse(user)
+        return Connection(found, _plugin(user["exec"], cluster))
+    return Connection(found | _user_facts(user, file), None)
 
 
 def _config(text: str) -> Any:
@@ -150,10 +165,62 @@ def _cluster_facts(cluster: dict[str, Any], file: Path) -> dict[str, str]:
     return found | _file_or_data(cluster, "certificate-authority", "ca", file)
 
 
-def _user_facts(user: dict[str, Any], file: Path) -> dict[str, str]:
+def _refuse(user: dict[str, Any]) -> None:
     for key, what in _REFUSED_USER_KEYS.items():
         if user.get(key):
             raise Refused(f"its user {what}, which is not supported", _OTHER_CREDENTIALS)
+
+
+def _plugin(section: Any, cluster: dict[str, Any]) -> dict[str, Any]:
+    """What `exec` says, every type of it checked."""
+    if not isinstance(section, dict):
+        raise Refused("its `exec` is no mapping")
+    version = _word(section, "apiVersion", "its `exec`")
+    if version not in _PLUGIN_VERSIONS:
+        raise Refused("its `exec` has an `apiVersion` that is not supported", f"Use {_PLUGIN_VERSIONS[0]}.")
+    mode = section.get("interactiveMode") or ("IfAvailable" if version == _PLUGIN_VERSIONS[1] else "")
+    if mode not in {"Never", "IfAvailable"}:
+        raise Refused(
+            "its `exec` needs a person at a terminal, or does not say whether it does (`interactiveMode`)",
+            "Use a plugin that asks nobody, and write `interactiveMode: Never`.",
+        )
+    args, env = section.get("args") or [], section.get("env") or []
+    if not isinstance(args, list) or not all(_is_argument(word) for word in args):
+        raise Refused("`args` of its `exec` is no list of words")
+    if not isinstance(env, list) or not all(_is_variable(row) for row in env):
+        raise Refused("`env` of its `exec` is no list of names and values")
+    return {
+        "command": _word(section, "command", "its `exec`"),
+        "api_version": version,
+        "args": args,
+        "env": {row["name"]: row["value"] for row in env},
+        "told": section.get("provideClusterInfo") is True,
+        "config": _plugin_config(cluster),
+    }
+
+
+def _is_argument(word: object) -> bool:
+    return isinstance(word, str) and "\0" not in word
+
+
+def _is_variable(row: object) -> bool:
+    if not isinstance(row, dict):
+        return False
+    name, value = row.get("name"), row.get("value")
+    return _is_argument(value) and isinstance(name, str) and bool(name) and not set(name) & {"=", "\0"}
+
+
+def _plugin_config(cluster: dict[str, Any]) -> Any:
+    """What the file says to plugins about this cluster."""
+    rows = cluster.get("extensions")
+    for row in rows if isinstance(rows, list) else []:
+        if isinstance(row, dict) and row.get("name") == "client.authentication.k8s.io/exec":
+            return row.get("extension")
+    return None
+
+
+def _user_facts(user: dict[str, Any], file: Path) -> dict[str, str]:
+    _refuse(user)
     found = _file_or_data(user, "client-certificate", "cert", file) | _file_or_data(user, "client-key", "key", file)
     # A token in the file wins over one in a file that it names, as in the `kubernetes` package.
     if user.get("token"):

@@ -13,7 +13,7 @@ from gitsyncd.edges.config.load import load
 from gitsyncd.edges.config.reference import page
 from gitsyncd.edges.config.schema import AgentFile, json_schema
 from gitsyncd.model.errors import ConfigError
-from gitsyncd.model.source import GitAuth, OnRewind, Repository, Source
+from gitsyncd.model.source import OnRewind, PasswordAuth, Repository, Source
 from gitsyncd.model.target import (
     Adopt,
     Agent,
@@ -215,7 +215,7 @@ clusters:
             name="fleet",
             repository=Repository(
                 url="https://git.example.com:8443/fleet.git",
-                auth=GitAuth(username="git", password_file=tmp_path / "token"),
+                auth=PasswordAuth(username="git", password_file=tmp_path / "token"),
                 ca_file=tmp_path / "ca",
             ),
             branch="release/1.0",

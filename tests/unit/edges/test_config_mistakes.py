@@ -44,6 +44,10 @@ def source(text: str) -> str:
     return HEAD + f"sources: [{{name: fleet, url: 'https://x/y', ref: {{branch: main}}, {text}}}]\n"
 
 
+def ssh(auth: str) -> str:
+    return HEAD + f"sources: [{{name: fleet, url: 'git@x:y', ref: {{branch: main}}, auth: {{{auth}}}}}]\n"
+
+
 def url(text: str) -> str:
     return HEAD + f"sources: [{{name: fleet, url: {text}, ref: {{branch: main}}}}]\n"
 
@@ -110,7 +114,26 @@ AGENT: list[tuple[str, str]] = [
     ),
     ("name: edge, webhook: {}", "2: agent.webhook: is not supported yet; remove it"),
     ("name: edge, webhook: {listen: x}", "2: agent.webhook: is not supported yet; remove it"),
-    ("name: edge, exec_plugins: []", "2: agent.exec_plugins: is not supported yet; remove it"),
+    (
+        "name: edge, exec_plugins: [bin/login]",
+        "2: agent.exec_plugins[0]: bin/login is no absolute name; write it from the root, without . and ..",
+    ),
+    (
+        "name: edge, exec_plugins: [/usr/bin/../bin/env]",
+        "2: agent.exec_plugins[0]: /usr/bin/../bin/env is no absolute name; write it from the root, without . and ..",
+    ),
+    (
+        "name: edge, exec_plugins: [/nowhere/login]",
+        "2: agent.exec_plugins[0]: /nowhere/login does not exist, or cannot be reached; install it as root, mode 0755, where only root can write",
+    ),
+    (
+        "name: edge, exec_plugins: [/etc/passwd]",
+        "2: agent.exec_plugins[0]: /etc/passwd cannot be executed by the agent's user; install it as root, mode 0755, where only root can write",
+    ),
+    (
+        "name: edge, exec_plugins: /bin/sh",
+        "2: agent.exec_plugins: is not a list; write [one, two], or one item per line after a dash",
+    ),
     ("name: edge, log: {format: xml}", "2: agent.log.format: is none of its values; write auto, json or console"),
     (
         "name: edge, log: {level: warn}",
@@ -140,23 +163,73 @@ SOURCES: list[tuple[str, str]] = [
     (url("http://x/y"), "3: sources[0].url: is plain http, which is not supported yet; write https://"),
     (
         url("ssh://git@x/y"),
-        "3: sources[0].url: is ssh, which is not supported yet; write the https:// address of the repository",
+        (
+            "3: sources[0].url: is an address over SSH, which takes a key and the keys that the server may have; "
+            "write auth: {ssh_key_file: …, known_hosts_file: …}"
+        ),
     ),
     (
         url("'git@x:a/b.git'"),
-        "3: sources[0].url: is ssh, which is not supported yet; write the https:// address of the repository",
+        (
+            "3: sources[0].url: is an address over SSH, which takes a key and the keys that the server may have; "
+            "write auth: {ssh_key_file: …, known_hosts_file: …}"
+        ),
+    ),
+    (
+        url("'ssh://git:hunter2@x/y'"),
+        "3: sources[0].url: holds a password; write ssh://git@host/path or git@host:path",
+    ),
+    (url("git+ssh://git@x/y"), "3: sources[0].url: is an old way to write an address over SSH; write ssh://"),
+    (
+        ssh("known_hosts_file: /proc/version"),
+        "3: sources[0].auth.known_hosts_file: stands without ssh_key_file; write ssh_key_file too",
+    ),
+    (
+        ssh("ssh_key_file: /proc/version"),
+        "3: sources[0].auth.ssh_key_file: stands without known_hosts_file; write known_hosts_file too",
+    ),
+    (
+        ssh("username: me, ssh_key_file: /proc/version, known_hosts_file: /proc/version"),
+        "3: sources[0].auth.username: is another user than that of url; keep one of them",
+    ),
+    (
+        ssh("username: git"),
+        "3: sources[0].auth: names no credentials; write ssh_key_file and known_hosts_file",
+    ),
+    (
+        ssh("username: git, password_file: /proc/version"),
+        "3: sources[0].auth.password_file: belongs to an https:// address; write ssh_key_file and known_hosts_file",
+    ),
+    (
+        source("auth: {ssh_key_file: /proc/version, known_hosts_file: /proc/version}"),
+        (
+            "3: sources[0].auth.ssh_key_file: belongs to an address over SSH; "
+            "write username and password_file, bearer_file, or client_cert_file and client_key_file"
+        ),
+    ),
+    (
+        source("auth: {bearer_file: /proc/version, username: git, password_file: /proc/version}"),
+        "3: sources[0].auth.bearer_file: excludes password_file; keep one of them",
+    ),
+    (
+        source("auth: {bearer_file: /proc/version, username: git}"),
+        "3: sources[0].auth.username: means nothing beside bearer_file; remove it",
+    ),
+    (
+        source("auth: {client_cert_file: /proc/version}"),
+        "3: sources[0].auth.client_cert_file: stands without client_key_file; write client_key_file too",
     ),
     (
         url("/srv/x"),
-        "3: sources[0].url: is no address of a repository; write https://host/path, or file:///path for local use",
+        "3: sources[0].url: is no address of a repository; write https://host/path, ssh://git@host/path, or file:///path for local use",
     ),
     (
         url("https:///x"),
-        "3: sources[0].url: is no address of a repository; write https://host/path, or file:///path for local use",
+        "3: sources[0].url: is no address of a repository; write https://host/path, ssh://git@host/path, or file:///path for local use",
     ),
     (
         url("file://host/x"),
-        "3: sources[0].url: is no address of a repository; write https://host/path, or file:///path for local use",
+        "3: sources[0].url: is no address of a repository; write https://host/path, ssh://git@host/path, or file:///path for local use",
     ),
     (url("'https://x:y/z'"), "3: sources[0].url: is no address; write it like https://git.example.com/team/fleet.git"),
     (
@@ -182,7 +255,7 @@ SOURCES: list[tuple[str, str]] = [
     (source("on_rewind: yes"), "3: sources[0].on_rewind: is none of its values; write hold or follow"),
     (
         source("auth: {username: git}"),
-        "3: sources[0].auth.password_file: is missing; write password_file: /etc/gitsyncd/fleet.token",
+        "3: sources[0].auth.username: stands without password_file; write password_file too",
     ),
     (
         source("auth: [git]"),

@@ -191,16 +191,18 @@ async def test_an_answer_above_its_cap_is_refused(
         await client.send(Call(method="GET", verb="get", path="/big", idempotent=False))
 
 
-async def test_a_new_token_is_used_at_the_next_request(
+async def test_a_new_token_is_used_as_soon_as_its_file_has_stayed_the_same(
     client: Client, server: Scripted, token_file: Path, fresh_files: None
 ) -> None:
     server.script = [says()]
     await client.send(GET)
 
     write(token_file, "second")
-    await client.send(GET)
+    for _ in range(3):
+        await client.send(GET)
 
-    assert [request.headers["Authorization"] for request in server.seen] == ["Bearer first", "Bearer second"]
+    used = [request.headers["Authorization"] for request in server.seen]
+    assert used == ["Bearer first", "Bearer first", "Bearer second", "Bearer second"]
     assert len(server.connections) == 2  # nothing travels on the old connection any more
 
 
@@ -221,12 +223,17 @@ async def test_a_half_written_file_is_not_adopted(
     server.script = [says()]
     await client.send(GET)
 
+    for piece in ("", "sec", "secon"):
+        write(token_file, piece)
+        await client.send(GET)
     write(token_file, "")
+    await client.send(GET)
     await client.send(GET)
     write(token_file, "second")
     await client.send(GET)
+    await client.send(GET)
 
-    assert [r.headers["Authorization"] for r in server.seen] == ["Bearer first", "Bearer first", "Bearer second"]
+    assert [r.headers["Authorization"] for r in server.seen] == ["Bearer first"] * 7 + ["Bearer second"]
 
 
 async def test_a_401_reads_the_credentials_once_more_and_tries_again(

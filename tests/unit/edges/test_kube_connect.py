@@ -13,7 +13,7 @@ import orjson
 import pytest
 
 from gitsyncd.edges.kube.connect import AccessSource
-from gitsyncd.edges.kube.kubeconfig import Refused, facts
+from gitsyncd.edges.kube.kubeconfig import Refused, connection
 from gitsyncd.model.errors import ConfigError
 from gitsyncd.model.target import Cluster, InCluster, Kubeconfig, Server
 from tests.gitserver.certificates import Authority
@@ -80,8 +80,13 @@ def kubeconfig(**changes: Any) -> dict[str, Any]:
     } | changes
 
 
+def exec_user(**changes: Any) -> dict[str, Any]:
+    section = {"apiVersion": "client.authentication.k8s.io/v1", "command": "login", "interactiveMode": "Never"}
+    return {"exec": section | changes}
+
+
 def facts_of(config: Any, context: str = "", file: Path = Path("/etc/gitsyncd/kubeconfig")) -> dict[str, str]:
-    return facts(orjson.dumps(config).decode(), file, context)
+    return connection(orjson.dumps(config).decode(), file, context).facts
 
 
 # --- Server, token and certificate files --------------------------------------------------------------------------------
@@ -173,15 +178,16 @@ async def test_a_file_that_is_rewritten_or_swapped_shows_as_changed(authority: A
     seen = [source.changed()]
 
     write(token_file, "second-token")
-    seen.append(source.changed())
+    seen += [source.changed(), source.changed()]
     await source.load()
     seen.append(source.changed())
     swap(token_file, "third-token!")
-    seen.append(source.changed())
+    seen += [source.changed(), source.changed()]
     remove(token_file)
-    seen.append(source.changed())
+    seen += [source.changed(), source.changed()]
 
-    assert seen == [False, True, False, True, True]
+    # True only when it has stayed the same since the look before.
+    assert seen == [False, False, True, False, False, True, False, True]
 
 
 async def test_in_a_pod_the_service_account_is_used(
@@ -233,7 +239,7 @@ async def test_a_kubeconfig_is_read_by_a_child(authority: Authority, tmp_path: P
     assert access.server_name == "api.example.com"
     assert access.ca == authority.ca_file.read_text()
     assert access.authorization == "Bearer first-token"
-    assert (before, source.changed()) == (False, True)
+    assert (before, source.changed(), source.changed()) == (False, False, True)
 
 
 async def test_a_kubeconfig_without_that_context_names_those_that_it_has(tmp_path: Path) -> None:
@@ -285,7 +291,19 @@ def test_a_user_may_log_in_by_password() -> None:
 @pytest.mark.parametrize(
     ("config", "says"),
     [
-        (kubeconfig(user={"exec": {"command": "aws", "args": ["TOP-SECRET"]}}), "names a program to run"),
+        (kubeconfig(user={"exec": "TOP-SECRET"}), "its `exec` is no mapping"),
+        (kubeconfig(user=exec_user(apiVersion="TOP-SECRET")), "`apiVersion` that is not supported"),
+        (kubeconfig(user=exec_user(apiVersion=None)), "no usable `apiVersion`"),
+        (kubeconfig(user=exec_user(command="")), "no usable `command`"),
+        (kubeconfig(user=exec_user(args="TOP-SECRET")), "`args` of its `exec` is no list"),
+        (kubeconfig(user=exec_user(args=["TOP-SECRET", 5])), "`args` of its `exec` is no list"),
+        (kubeconfig(user=exec_user(args=["TOP-SECRET\0"])), "`args` of its `exec` is no list"),
+        (kubeconfig(user=exec_user(env={"A": "TOP-SECRET"})), "`env` of its `exec` is no list"),
+        (kubeconfig(user=exec_user(env=[{"name": "A=B", "value": "TOP-SECRET"}])), "`env` of its `exec` is no list"),
+        (kubeconfig(user=exec_user(env=[{"name": "TOP-SECRET"}])), "`env` of its `exec` is no list"),
+        (kubeconfig(user=exec_user(interactiveMode="Always")), "needs a person at a terminal"),
+        (kubeconfig(user=exec_user(interactiveMode=None)), "needs a person at a terminal"),
+        (kubeconfig(user=exec_user() | {"as": "TOP-SECRET"}), "impersonates another user"),
         (kubeconfig(user={"auth-provider": {"name": "gcp", "config": {"id-token": "TOP-SECRET"}}}), "auth-provider"),
         (kubeconfig(user={"as": "somebody", "token": "TOP-SECRET"}), "impersonates another user"),
         (kubeconfig(cluster={"server": "https://a", "insecure-skip-tls-verify": True}), "turns off the check"),
@@ -312,7 +330,7 @@ def test_a_kubeconfig_that_cannot_be_used_says_why_and_quotes_nothing(config: An
 
 def test_a_kubeconfig_that_is_no_yaml_says_the_line_and_quotes_nothing() -> None:
     with pytest.raises(Refused) as caught:
-        facts("a: b\nusers: [TOP-SECRET\n", Path("/x"), "")
+        connection("a: b\nusers: [TOP-SECRET\n", Path("/x"), "")
 
     assert str(caught.value) == "it is no YAML (line 3)"
 
@@ -322,7 +340,7 @@ async def test_nothing_that_a_kubeconfig_names_is_run(tmp_path: Path) -> None:
     program.write_text(f"#!/bin/sh\ntouch {trace}\n")
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
     file = tmp_path / "kubeconfig"
-    file.write_bytes(orjson.dumps(kubeconfig(user={"exec": {"command": str(program), "apiVersion": "v1"}})))
+    file.write_bytes(orjson.dumps(kubeconfig(user=exec_user(command=str(program)))))
 
     with pytest.raises(ConfigError) as caught:
         await AccessSource(Cluster(name="eu", connection=Kubeconfig(file=file))).load()

@@ -13,9 +13,10 @@ import aiohttp
 import pytest
 
 from gitsyncd.edges.git.caps import Caps
-from gitsyncd.edges.git.remote import HttpRemote, redacted
+from gitsyncd.edges.git.http import HttpRemote
+from gitsyncd.model.address import redacted
 from gitsyncd.model.errors import ConfigError, SourceDenied, SourceError
-from gitsyncd.model.source import GitAuth, Repository
+from gitsyncd.model.source import PasswordAuth, Repository
 
 URL = "https://git.example.com/fleet.git"
 SECRET = "t0ken"
@@ -109,7 +110,7 @@ def test_a_password_file_that_holds_none_is_refused_and_not_waited_for(tmp_path:
             path.write_text("\n")
         case _:
             path.mkdir()
-    auth = GitAuth(username="git", password_file=path)
+    auth = PasswordAuth(username="git", password_file=path)
 
     with pytest.raises(SourceDenied) as caught:
         HttpRemote(Repository(url=URL, auth=auth), agent="a", caps=Caps())._headers("advertisement", None)
