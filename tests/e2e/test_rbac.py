@@ -220,7 +220,11 @@ LESS: list[tuple[str, str, str]] = [
     ("configmaps", "delete", SPACE),
     ("secrets", "get", "gitsyncd"),
     ("secrets", "create", "gitsyncd"),
+    ("secrets", "get", SPACE),
+    ("secrets", "list", SPACE),
+    ("secrets", "create", SPACE),
     ("secrets", "patch", SPACE),
+    ("secrets", "delete", SPACE),
     ("clusterroles", "list", ""),
     ("clusterroles", "get", ""),
     ("clusterroles", "create", ""),
@@ -228,11 +232,20 @@ LESS: list[tuple[str, str, str]] = [
     ("clusterroles", "delete", ""),
     ("events", "get", ""),
     ("namespaces", "get", "kube-system"),
-    # Not `watch`: where it is refused the lease is read instead.
     ("leases", "get", "gitsyncd"),
     ("leases", "create", "gitsyncd"),
     ("leases", "patch", "gitsyncd"),
 ]
+UNFELT: list[tuple[str, str, str]] = [
+    # What may not be watched is listed, or (the lease) read, again and again instead: later, and not wrong.
+    ("configmaps", "watch", SPACE),
+    ("secrets", "watch", SPACE),
+    ("clusterroles", "watch", ""),
+    ("leases", "watch", "gitsyncd"),
+    # Of the record: only for the command `delete`.
+    ("configmaps", "delete", "gitsyncd"),
+]
+"""What no turn fails without: the command alone says that it is missing."""
 
 
 @pytest.fixture(scope="module")
@@ -252,32 +265,41 @@ def clean(shared: Cluster) -> Iterator[None]:
             shared.request("DELETE", path)
 
 
+def less(cluster: Cluster, agent: Agent, repo: Repo, right: tuple[str, str, str]) -> None:
+    """The agent with a service account that has what is printed for the small set without one right, and knows it."""
+    resource, verb, namespace = right
+    robot = f"less-{[*LESS, *UNFELT].index(right)}"
+    token = cluster.service_account_token("robots", robot)
+    agent.name = agent.document["agent"]["name"] = robot
+    agent.source("fleet", repo.url)
+    agent.cluster("here", cluster.kubeconfig)
+    agent.target("web", path="web", namespace=SPACE, wait={"enabled": False}, prune={"max_percent": 100})
+    repo.commit(SMALL)
+    told = agent.run("rbac", "--service-account", f"robots/{robot}", "--output", "json").json["clusters"][0]
+    printed = {(atom[2], atom[3], atom[0]) for atom in rights(told["objects"])}
+    assert printed == {*LESS, *UNFELT}, "a right that is printed and not tried"
+    objects = [taken(item, resource, verb, namespace) for item in told["objects"]]
+    assert objects != told["objects"]
+    cluster.kubectl("apply", "-f", "-", input="\n---\n".join(map(json.dumps, objects)))
+    agent.cluster("here", cluster.kubeconfig_for(f"system:serviceaccount:robots:{robot}", token))
+
+    def short() -> Any:
+        """What the command says is missing, once the other roles are in force."""
+        ran = agent.run("rbac", "--output", "json")
+        rows = ran.json["clusters"][0]["missing"]
+        return rows if ran.code == 1 and len(rows) == 1 else None
+
+    [row] = until(short, "the one missing rule to be the only one")
+    assert (resource in row["rule"]["resources"], row["rule"]["verbs"]) == (True, [verb])
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("clean")
 @pytest.mark.parametrize(("resource", "verb", "namespace"), LESS, ids=["-".join(row) for row in LESS])
 def test_without_any_one_of_the_rights_something_fails_and_the_right_is_named(
     shared: Cluster, agent: Agent, repo: Repo, resource: str, verb: str, namespace: str
 ) -> None:
-    robot = f"less-{LESS.index((resource, verb, namespace))}"
-    token = shared.service_account_token("robots", robot)
-    agent.name = agent.document["agent"]["name"] = robot
-    agent.source("fleet", repo.url)
-    agent.cluster("here", shared.kubeconfig)
-    agent.target("web", path="web", namespace=SPACE, wait={"enabled": False}, prune={"max_percent": 100})
-    repo.commit(SMALL)
-    told = agent.run("rbac", "--service-account", f"robots/{robot}", "--output", "json").json["clusters"][0]
-    objects = [taken(item, resource, verb, namespace) for item in told["objects"]]
-    assert objects != told["objects"]
-    shared.kubectl("apply", "-f", "-", input="\n---\n".join(map(json.dumps, objects)))
-    agent.cluster("here", shared.kubeconfig_for(f"system:serviceaccount:robots:{robot}", token))
-
-    def short() -> Any:
-        """What the command says is missing, once the other roles are in force."""
-        rows = agent.run("rbac", "--output", "json").json["clusters"][0]["missing"]
-        return rows if len(rows) == 1 else None
-
-    [row] = until(short, "the one missing rule to be the only one")
-    assert (resource in row["rule"]["resources"], row["rule"]["verbs"]) == (True, [verb])
+    less(shared, agent, repo, (resource, verb, namespace))
 
     first = agent.run("run", "--once")
     repo.commit({"web/settings.yaml": config_map("settings", value="2"), "web/more.yaml": config_map("more")})
@@ -291,6 +313,26 @@ def test_without_any_one_of_the_rights_something_fails_and_the_right_is_named(
     # In our words, or (of what Git grants) in the server's.
     rule = re.compile(rf'esources: ?\["{resource}"\].*erbs: ?\["{verb}"\]', re.DOTALL)
     assert [text for text in said if rule.search(text)], said
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("clean")
+@pytest.mark.parametrize("right", UNFELT, ids=["-".join(row) for row in UNFELT])
+def test_without_a_right_that_no_turn_fails_without_the_command_names_it_and_drift_is_still_reverted(
+    shared: Cluster, agent: Agent, repo: Repo, right: tuple[str, str, str]
+) -> None:
+    less(shared, agent, repo, right)
+
+    with agent.start() as daemon:
+        in_sync(daemon, 0)
+        since = daemon.now
+        shared.kubectl("delete", "configmap", "settings", "-n", SPACE)
+        daemon.wait_for("drift reverted", since=since, within_s=60, object=f"ConfigMap/{SPACE}/settings")
+        if right == ("configmaps", "delete", "gitsyncd"):
+            assert agent.run("suspend", "web", "--for", "1h", "--reason", "the end").code == 0
+            done = agent.run("delete", "web@here", "--yes")
+            assert done.code == 1
+            assert 'resources: ["configmaps"], verbs: ["delete"]' in done.stderr
 
 
 def taken(item: Json, resource: str, verb: str, namespace: str) -> Json:
