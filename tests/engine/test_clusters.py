@@ -100,6 +100,25 @@ async def test_whatever_ends_a_watch_changes_in_the_gap_are_noticed(how: str) ->
         await world.until(lambda: len(world.events("drift reverted")) == 3, within=5)
 
 
+async def test_a_cluster_that_comes_back_between_being_asked_and_being_watched_is_said_to_have_recovered() -> None:
+    # given
+    world = World([target("web", interval=timedelta(hours=10))])
+    world.repo.commit({"web": [config_map("a")]})
+    async with world:
+        await world.in_sync()
+        await world.rest(5)
+
+        # when: a watch breaks, the cluster says nonsense when asked who it is, and is well from then on
+        world.cluster.fail("identity", lambda: ClusterUnreachable("not JSON"), times=1)
+        world.cluster.break_watches(lambda: ClusterUnreachable("broken"))
+        await world.until(lambda: world.events("cluster recovered"), within=60)
+
+        # then
+        second = world.repo.commit({"web": [config_map("a", v="2")]})
+        await world.in_sync(commit=second)
+        assert len(world.events("cluster unreachable")) == 1
+
+
 @pytest.mark.parametrize(
     "error",
     [None, lambda: Expired("too old"), lambda: ClusterUnreachable("no"), lambda: ClusterDenied("not any more")],
