@@ -241,7 +241,8 @@ def daemon(world: World) -> Iterator[Daemon]:
         for target in world.wanted:
             world.settles(target)
         yield daemon
-        print("\n".join(map(json.dumps, daemon.lines[-40:])))  # for whoever reads a failure
+        told = [line for line in daemon.lines if not line["event"].startswith("object ")]
+        print("\n".join(map(json.dumps, told[-60:])))  # for whoever reads a failure
         for proxy in (world.git, *(each.proxy for each in world.sites.values())):
             proxy.heal()
 
