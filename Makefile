@@ -19,7 +19,7 @@ unexport PYTEST_ADDOPTS
 FAST_TESTS = $(wildcard tests/unit tests/property tests/engine tests/contract tests/docs)
 CODE = $(wildcard gitsyncd tests docs scripts)
 
-.PHONY: help demo test check bench docs sandbox sandbox-stop env lock clean format lint types imports fast
+.PHONY: help demo test faults soak check bench docs sandbox sandbox-stop env lock clean format lint types imports fast
 
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -30,6 +30,14 @@ demo: env ## a real cluster, a Git repository and the daemon, with things to try
 test: env ## every test, real clusters and Git servers included
 	@$(BIN)/python -m tests.sandbox build
 	@HYPOTHESIS_PROFILE=$${HYPOTHESIS_PROFILE:-full} $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not bench" $(ARGS)
+
+faults: env ## three hundred kills, two hundred faults by chance, and every network fault in every phase
+	@$(BIN)/python -m tests.sandbox build
+	@FAULTS=all $(BIN)/python -m pytest -n $(WORKERS) --dist load $(addprefix tests/e2e/test_,kill_first.py kill_matrix.py random_faults.py network_faults.py) $(ARGS)
+
+soak: env ## ten minutes of work and faults: memory, descriptors, threads and temporary files do not grow; SOAK_S=60 for one
+	@$(BIN)/python -m tests.sandbox build
+	@SOAK_S=$${SOAK_S:-600} $(BIN)/python -m pytest -s tests/e2e/test_soak.py $(ARGS)
 
 check: env lint types imports fast ## lint, format, types, architecture, fast tests: before each commit, under a minute
 

@@ -146,6 +146,7 @@ class ClusterView:
 
         Raises `ClusterReplaced` or `ClusterRestored` before anything is written.
         """
+        newest = self._newest  # before it is asked: what is heard while the answer is on its way may be newer than it
         identity = await self.api.identity()
         name = f"cluster-{self.cluster.name}"
         known = self.uid or str(self._store.load(name).get("uid", ""))
@@ -156,9 +157,9 @@ class ClusterView:
             with suppress(LocalError):  # every inventory says it, too
                 self._store.save(name, {"uid": identity.uid})
         self.uid, self.version = identity.uid, identity.version
-        version, newest = _number(identity.resource_version), self._newest
+        version = _number(identity.resource_version)
         if version:
-            self._newest = version
+            self._newest = version if version < newest else max(version, self._newest)
         if version and version < newest:
             self._give_up()
             raise ClusterRestored(

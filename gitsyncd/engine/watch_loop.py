@@ -180,22 +180,27 @@ class Watches:
                 else:
                     self._view.down(error)
                 await self._pause(failures)
-                version = await self._recover(version)
+                # Not by way of the next watch: one that is accepted says nothing of who answers, and nobody would say
+                # that the cluster is back.
+                while not await self._recovered():
+                    failures += 1
+                    await self._pause(failures)
+                version = ""
                 continue
             # A watch that ends as soon as it began, whoever ends it, must not be begun again and again without a pause.
             failures = failures + 1 if self._clock.monotonic() - begun < _QUICK_S else 0
             if failures > 1:
                 await self._pause(failures - 1)
 
-    async def _recover(self, version: str) -> str:
-        """After a failure: who answers now? When it is the same cluster, go on from where we were."""
+    async def _recovered(self) -> bool:
+        """After a failure: who answers now? When it is the same cluster, all is listed afresh."""
         try:
             await self._view.identify()
         except ClusterError as error:
             self._view.down(error)
-            return version
+            return False
         self._view.up()
-        return ""
+        return True
 
     async def _gone(self, feed: Feed) -> bool:
         """A kind that is no longer served: its feed ends, and its objects are asked for by name before they are

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import gitsyncd
-from tests.bench import first, many, parsing, polite, polling, restart, steady
+from tests.bench import first, isolation, many, parsing, polite, polling, restart, steady
 from tests.bench.stage import say, stage
 from tests.bench.table import Row, save, text
 from tests.sandbox import KUBERNETES, BuildFailed, NotReady, ProcessEnded, binaries
@@ -31,6 +31,7 @@ MEASUREMENTS = {
     "storm": "200 edits at once, against the time that the edits took",
     "restart": "a restart on an unchanged cluster of 2,000 objects: time to in sync, and writes",
     "many": "four clusters: memory of each, CPU at rest, objects applied a second against four bare clients at once",
+    "isolation": "turns of two clusters while a third one is dead, a black hole or throttling, against the same undisturbed",
     "polite": "a bystander's GETs during a first sync, against the same at rest, as an ordinary service account",
     "commit": "10 changed objects live in a repository of 5,000 files, against git fetch and kubectl apply",
 }
@@ -39,7 +40,7 @@ ROUNDS = 5
 
 EPILOG = """\
 examples:
-  python -m tests.bench                           everything; about 5 minutes on 2 quiet cores
+  python -m tests.bench                           everything; about 7 minutes on 2 quiet cores
   python -m tests.bench --only first --rounds 1   one quick look at the first sync
   python -m tests.bench --only revert --only storm
   make bench ARGS="--only yaml"
@@ -86,7 +87,7 @@ def measure(names: frozenset[str], rounds: int) -> list[Row]:
             rows += polling.measure(where)
         if "first" in names:
             rows += first.measure(where)
-        for name, work in (("restart", restart), ("many", many), ("polite", polite)):
+        for name, work in (("restart", restart), ("many", many), ("isolation", isolation), ("polite", polite)):
             if name in names:
                 rows += work.measure(where)
         if names & STEADY:

@@ -63,11 +63,12 @@ class Run:
                     raise RuntimeError(f"no {event!r} in the log of the daemon:\n{tail}")
                 time.sleep(LOOK_S)
 
-    def said(self, event: str) -> Iterator[Json]:
-        """The log lines of this event."""
+    def said(self, event: str, *, since: int = 0) -> Iterator[Json]:
+        """The log lines of this event, from this byte of the log on."""
         with self.log.open() as lines:
+            lines.seek(since)
             for line in lines:
-                if f'"{event}"' in line:
+                if line.endswith("\n") and f'"{event}"' in line:
                     yield json.loads(line)
 
 

@@ -1,12 +1,14 @@
 """Clusters that go away, come back, forget, or serve other kinds: said once, and nothing is believed gone too early."""
 
+import asyncio
 from datetime import timedelta
 
 import pytest
 
+from gitsyncd.model.answers import ClusterIdentity
 from gitsyncd.model.errors import ClusterDenied, ClusterUnreachable, Expired
 from gitsyncd.model.ids import ObjectId
-from tests.engine.cluster import MemoryCluster, resource
+from tests.engine.cluster import MemoryApi, MemoryCluster, resource
 from tests.engine.world import World, config_map, definition, map_id, recolor, target, widget, widget_id
 
 
@@ -100,6 +102,25 @@ async def test_whatever_ends_a_watch_changes_in_the_gap_are_noticed(how: str) ->
         await world.until(lambda: len(world.events("drift reverted")) == 3, within=5)
 
 
+async def test_a_cluster_that_comes_back_between_being_asked_and_being_watched_is_said_to_have_recovered() -> None:
+    # given
+    world = World([target("web", interval=timedelta(hours=10))])
+    world.repo.commit({"web": [config_map("a")]})
+    async with world:
+        await world.in_sync()
+        await world.rest(5)
+
+        # when: a watch breaks, the cluster says nonsense when asked who it is, and is well from then on
+        world.cluster.fail("identity", lambda: ClusterUnreachable("not JSON"), times=1)
+        world.cluster.break_watches(lambda: ClusterUnreachable("broken"))
+        await world.until(lambda: world.events("cluster recovered"), within=60)
+
+        # then
+        second = world.repo.commit({"web": [config_map("a", v="2")]})
+        await world.in_sync(commit=second)
+        assert len(world.events("cluster unreachable")) == 1
+
+
 @pytest.mark.parametrize(
     "error",
     [None, lambda: Expired("too old"), lambda: ClusterUnreachable("no"), lambda: ClusterDenied("not any more")],
@@ -124,6 +145,41 @@ async def test_a_watch_that_ends_as_soon_as_it_began_never_spins(error: type[Exc
 
         # then
         assert len(world.cluster.calls) - before < 100
+
+
+async def test_a_version_that_is_heard_of_while_the_cluster_is_asked_for_its_own_is_no_restore(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # given: a broken watch has the cluster asked who it is, and the answer takes its time
+    world = World([target("web", interval=timedelta(hours=10))])
+    world.repo.commit({"web": [config_map("a"), widget("w"), definition()]})
+    async with world:
+        await world.in_sync()
+        await world.rest(5)
+        answered, arrives = asyncio.Event(), asyncio.Event()
+        ask = MemoryApi.identity
+
+        async def slow(api: MemoryApi) -> ClusterIdentity:
+            answer = await ask(api)
+            answered.set()
+            await arrives.wait()
+            return answer
+
+        monkeypatch.setattr(MemoryApi, "identity", slow)
+        for watch in world.cluster.watches:
+            if watch.type.kind == "Widget":
+                watch.queue.put_nowait(ClusterUnreachable("broken"))
+        await answered.wait()
+
+        # when
+        world.cluster.edit(map_id("a"), recolor("red"))
+        await world.rest(1)
+        arrives.set()
+        await world.until(lambda: world.events("cluster recovered"), within=60)
+
+        # then
+        assert world.events("cluster changed") == []
+        await world.in_sync()
 
 
 async def test_a_label_that_somebody_removes_is_put_back_and_the_object_is_not_believed_gone() -> None:

@@ -117,9 +117,11 @@ def _extension(oid: str, value: bytes) -> bytes:
     return _sequence(_oid(oid), _der(0x01, b"\xff"), _der(0x04, value))
 
 
-def _certificate(issuer: str, signer: Key, subject: str, key: Key, extensions: list[bytes]) -> str:
+def _certificate(
+    issuer: str, signer: Key, subject: str, key: Key, extensions: list[bytes], days: tuple[int, int] = (-1, 30)
+) -> str:
     now = datetime.now(UTC)
-    validity = [_der(0x17, f"{now + timedelta(days=days):%y%m%d%H%M%SZ}".encode()) for days in (-1, 30)]
+    validity = [_der(0x17, f"{now + timedelta(days=day):%y%m%d%H%M%SZ}".encode()) for day in days]
     to_be_signed = _sequence(
         _der(0xA0, _integer(2)),
         _integer(secrets.randbits(64)),
@@ -146,8 +148,8 @@ class Authority:
         usage = _extension("2.5.29.15", _der(0x03, b"\x01\x06"))
         self.ca_file.write_text(_certificate(name, self._key, name, self._key, [may_sign, usage]), encoding="ascii")
 
-    def server_certificate(self, *hosts: str) -> tuple[Path, Path]:
-        """Files of a certificate and its key, for these names and addresses."""
+    def server_certificate(self, *hosts: str, days: tuple[int, int] = (-1, 30)) -> tuple[Path, Path]:
+        """Files of a certificate and its key, for these names and addresses; valid from and to so many days from now."""
         key = Key.new()
         names = []
         for host in hosts:
@@ -155,7 +157,8 @@ class Authority:
                 names.append(_der(0x87, ip_address(host).packed))
             except ValueError:
                 names.append(_der(0x82, host.encode()))
-        certificate = _certificate(self._name, self._key, hosts[0], key, [_extension("2.5.29.17", _sequence(*names))])
+        extensions = [_extension("2.5.29.17", _sequence(*names))]
+        certificate = _certificate(self._name, self._key, hosts[0], key, extensions, days)
         certificate_file, key_file = self._folder / f"{hosts[0]}.pem", self._folder / f"{hosts[0]}.key"
         certificate_file.write_text(certificate, encoding="ascii")
         key_file.write_text(key.pem(), encoding="ascii")
