@@ -104,7 +104,7 @@ class Rig:
     folder: Path
 
     def actor(self) -> Actor:
-        name = f"kill-{next(_numbers)}"
+        name = f"killed-{next(_numbers)}"
         agent = Agent(self.folder / name, name=name)
         agent.document["agent"] |= {"cluster_namespace": f"gitsyncd-{name}", "http": {"listen": None}}
         agent.cluster("here", self.site.kubeconfig, limits={"parallel": 2})

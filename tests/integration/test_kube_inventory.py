@@ -71,6 +71,24 @@ def config_maps(cluster: Cluster, namespace: str) -> dict[str, Any]:
     return {item["metadata"]["name"]: item for item in listing["items"]}
 
 
+class Held:
+    """Keeps back the answer to the next list until it is let go."""
+
+    def __init__(self, edge: KubeCluster) -> None:
+        self.answered, self.go = asyncio.Event(), asyncio.Event()
+        self._client = edge._client
+        self._send = edge._client.send
+        edge._client.send = self  # type: ignore[method-assign]
+
+    async def __call__(self, call: Any) -> bytes:
+        answer = await self._send(call)
+        if call.verb == "list":
+            self._client.send = self._send  # type: ignore[method-assign]
+            self.answered.set()
+            await self.go.wait()
+        return answer
+
+
 async def test_a_cluster_without_inventories_has_none(connect: Connect) -> None:
     assert await connect().load_inventories() == {}
 
@@ -243,3 +261,38 @@ async def test_an_agent_that_may_not_make_its_namespace_says_how_to(
 
     assert "may not be created" in caught.value.message
     assert caught.value.hint.startswith("kubectl create namespace test-")
+
+
+async def test_a_load_does_not_take_back_what_another_target_wrote_while_the_list_was_on_its_way(
+    connect: Connect,
+) -> None:
+    edge = connect()
+    for target in ("api", "web"):
+        await edge.save_inventory(target, replace(inventory(1), target=target))
+    held = Held(edge)
+    loading = asyncio.create_task(edge.load_inventories())
+    await held.answered.wait()
+    written = await edge.save_inventory("web", inventory(2))
+    held.go.set()
+
+    assert (await loading)["web"] == written
+    assert (await edge.save_inventory("web", inventory(3))).serial == written.serial + 1
+
+
+async def test_a_load_does_not_vouch_for_a_target_whose_write_failed_meanwhile(connect: Connect) -> None:
+    edge = connect()
+    saved = await edge.save_inventory("web", inventory(1))
+    held = Held(edge)
+    loading = asyncio.create_task(edge.load_inventories())
+    await held.answered.wait()
+    other = connect()
+    await other.load_inventories()
+    await other.save_inventory("web", inventory(2))
+    with pytest.raises(Changed):
+        await edge.save_inventory("web", inventory(3))
+    held.go.set()
+
+    assert (await loading)["web"] == saved
+    with pytest.raises(Changed):
+        await edge.save_inventory("web", inventory(3))
+    assert len((await edge.load_inventories())["web"].entries) == 2

@@ -10,7 +10,8 @@ import base64
 import binascii
 import contextlib
 import secrets
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
@@ -45,9 +46,17 @@ class Ledger:
         self._saved: dict[str, Inventory] = {}
         self._lost: set[str] = set()
         """Targets whose last save found that somebody else wrote: nothing is written before a fresh load."""
+        self._writing: set[str] = set()
+        """Targets of which a write is on its way now."""
+        self._written: Counter[str] = Counter()
+        """Writes by target that are over, good or bad."""
 
     async def load(self) -> Mapping[str, Inventory]:
-        """All inventories by target name, from one list; what of them cannot be read is told in `damage`."""
+        """All inventories by target name, from one list; what of them cannot be read is told in `damage`.
+
+        Of a target that is written meanwhile the list may tell what was before: of that one the writer knows better.
+        """
+        written = Counter(self._written)
         page = await list_all(
             self._client, _CONFIG_MAPS, selector=f"{records.LABEL}={self._agent}", namespace=self._namespace
         )
@@ -55,13 +64,35 @@ class Ledger:
         loaded = {
             target: records.restore(self._agent, target, self._client.cluster, items) for target, items in found.items()
         }
-        self._shards = {target: shards for target, (_, shards) in loaded.items()}
-        self._saved = {target: inventory for target, (inventory, _) in loaded.items()}
-        self._lost = set()
+        busy = self._writing | {target for target, times in self._written.items() if times != written[target]}
+        for target in (self._shards.keys() | loaded.keys() | self._lost) - busy:
+            self._lost.discard(target)
+            self._saved.pop(target, None)
+            self._shards.pop(target, None)
+            if target in loaded:
+                self._saved[target], self._shards[target] = loaded[target]
         return dict(self._saved)
 
     async def save(self, target: str, inventory: Inventory) -> Inventory:
         """Write what differs; shard 0 first, which decides between two writers. Returns it with its new serial."""
+        with self._a_write(target):
+            return await self._save(target, inventory)
+
+    async def drop(self, target: str) -> None:
+        """Remove all shards; the last first, so that what a crash leaves is still missed and read as unusable."""
+        with self._a_write(target):
+            await self._drop(target)
+
+    @contextlib.contextmanager
+    def _a_write(self, target: str) -> Iterator[None]:
+        self._writing.add(target)
+        try:
+            yield
+        finally:
+            self._writing.discard(target)
+            self._written[target] += 1
+
+    async def _save(self, target: str, inventory: Inventory) -> Inventory:
         if target in self._lost:
             raise self._outrun(target)
         before = self._saved.get(target)
@@ -103,8 +134,7 @@ class Ledger:
         self._lost.discard(target)
         return saved
 
-    async def drop(self, target: str) -> None:
-        """Remove all shards; the last first, so that what a crash leaves is still missed and read as unusable."""
+    async def _drop(self, target: str) -> None:
         if target in self._lost:
             raise self._outrun(target)
         for shard in reversed(self._shards.get(target, [])):
