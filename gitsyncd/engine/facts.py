@@ -81,10 +81,29 @@ class Gatherer:
         self._mirror = mirror
         self._renderer = renderer
         self._rendered: Rendered | None = None
+        self._ahead: tuple[str, asyncio.Task[tuple[Document, ...]]] | None = None
+        """A commit, and the rendering of it that was begun before its turn."""
         self._pinned: Desired | None = None
         self._autoscaled: Mapping[ObjectId, str] = {}
         self.autoscalers_stale = True
         """Somebody scaled a workload: look for autoscalers again before the next rendering is used."""
+
+    def render_ahead(self, revision: Revision) -> None:
+        """Begin to render this while the cluster has not answered yet: after a start nothing else takes a turn as long.
+
+        What goes wrong is told by the turn.
+        """
+        if self._rendered is not None or (self._ahead is not None and self._ahead[0] == revision.commit):
+            return
+        self._drop_ahead()
+        task = asyncio.create_task(self._render(revision.commit))
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())  # it is nobody's fault if never asked
+        self._ahead = (revision.commit, task)
+
+    def _drop_ahead(self) -> None:
+        if self._ahead is not None:
+            self._ahead[1].cancel()
+            self._ahead = None
 
     async def gather(self, revision: Revision, scope: Collection[ObjectId] | None, siblings: Siblings) -> Facts:
         """Everything that a turn has to know; with `scope`, of these objects only, at a cost that follows their number.
@@ -237,17 +256,26 @@ class Gatherer:
         if known is not None and known.tree == tree and self._still(known, known.commit):
             self._rendered = replace(known, commit=revision.commit)
             return known.wanted
-        snapshot = await self._mirror.snapshot(revision.commit, self._target.path)
-        wanted = await self.settle(snapshot)
+        wanted = await self._settle(await self._documents(revision.commit))
         self._rendered = Rendered(commit=revision.commit, tree=tree, served=self._view.resources, wanted=wanted)
         return wanted
+
+    async def _documents(self, commit: str) -> tuple[Document, ...]:
+        if self._ahead is not None and self._ahead[0] == commit:
+            (_, task), self._ahead = self._ahead, None
+            return await task
+        self._drop_ahead()
+        return await self._render(commit)
+
+    async def _render(self, commit: str) -> tuple[Document, ...]:
+        return await self._renderer.render(await self._mirror.snapshot(commit, self._target.path))
 
     def _still(self, known: Rendered, commit: str) -> bool:
         return known.commit == commit and known.served is self._view.resources and not self.autoscalers_stale
 
     async def at(self, commit: str) -> Desired:
         """What another commit wants. Raises as `gather` does."""
-        return await self.settle(await self._mirror.snapshot(commit, self._target.path))
+        return await self._settle(await self._render(commit))
 
     def follow(self) -> None:
         """Watch what was only listed so far."""
@@ -259,7 +287,9 @@ class Gatherer:
 
     async def settle(self, snapshot: Snapshot) -> Desired:
         """Render a snapshot and settle it for this cluster."""
-        documents = await self._renderer.render(snapshot)
+        return await self._settle(await self._renderer.render(snapshot))
+
+    async def _settle(self, documents: tuple[Document, ...]) -> Desired:
         if any((group_of(d.api_version), d.kind) == SECRET for d in documents):
             await self._view.digest_key()
         if self.autoscalers_stale:

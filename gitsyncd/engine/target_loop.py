@@ -159,6 +159,7 @@ class TargetLoop:
             return
         if not self.view.asked:
             self._full_due = self._clock.monotonic() + self.target.interval.total_seconds()
+            self._gatherer.render_ahead(revision)
             return  # its first answer, good or bad, rings
         if isinstance(self.view.error, StandingBy):
             self._stand_by(self.view.error)

@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 
-from gitsyncd.model.errors import ClusterUnreachable
+from gitsyncd.model.errors import ClusterUnreachable, RendererTimedOut
 from tests.engine.cluster import Fault
 from tests.engine.world import World, config_map, map_id, recolor
 
@@ -234,3 +234,64 @@ async def test_a_look_ahead_that_fails_is_made_again_when_git_is_read() -> None:
         # then
         await again.in_sync()
         assert again.events("target failed", "cluster unreachable") == []
+
+
+async def test_git_is_rendered_while_a_cluster_has_not_answered_yet_and_not_once_more() -> None:
+    # given
+    world = World(["web"])
+    world.repo.commit({"web": [config_map("a")]})
+    silence = Fault("identity", gate=asyncio.Event())
+    world.cluster.faults.append(silence)
+
+    async with world:
+        # when
+        await world.until(lambda: world.renderer.renders == 1)
+        assert world.cluster.count()["list"] == 0
+        silence.over()
+
+        # then
+        await world.in_sync()
+        assert world.renderer.renders == 1
+        assert world.repo.asked["snapshot"] == 1
+
+
+async def test_what_was_rendered_before_a_newer_commit_came_is_not_applied() -> None:
+    # given
+    world = World(["web"])
+    world.repo.commit({"web": [config_map("a", color="red")]})
+    silence = Fault("identity", gate=asyncio.Event())
+    world.cluster.faults.append(silence)
+
+    async with world:
+        await world.until(lambda: world.renderer.renders == 1)
+
+        # when
+        world.repo.commit({"web": [config_map("a", color="blue")]})
+        await world.until(lambda: world.renderer.renders == 2)
+        silence.over()
+
+        # then
+        await world.in_sync()
+        assert (world.live(map_id("a")) or {})["data"] == {"color": "blue"}
+        assert world.cluster.count()["apply"] == 1
+
+
+async def test_a_rendering_ahead_that_fails_is_told_by_the_turn_and_tried_again() -> None:
+    # given
+    world = World(["web"])
+    world.repo.commit({"web": [config_map("a")]})
+    world.renderer.fault = lambda _: RendererTimedOut("too slow", file="web/all.json")
+    silence = Fault("identity", gate=asyncio.Event())
+    world.cluster.faults.append(silence)
+
+    async with world:
+        await world.until(lambda: world.renderer.renders == 1)
+        assert world.events("render failed") == []
+
+        # when
+        silence.over()
+        await world.until(lambda: bool(world.events("render failed")))
+        world.renderer.fault = lambda _: None
+
+        # then
+        await world.in_sync()
