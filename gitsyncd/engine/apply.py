@@ -314,7 +314,7 @@ class Actuator:
         except NotFound:
             gone = True
         if gone:
-            self._view.forget(change.id)
+            self._view.deleted(change.id)
             return None
         return change.observed
 

@@ -344,8 +344,11 @@ class ClusterView:
         before = self.objects.get(object_id)
         if event.kind == "DELETED":
             if before is not None and before.uid == event.uid:
-                self.unsure.add(object_id)
-                self._tell(object_id, b"")
+                if self.owner_of(object_id):
+                    self.unsure.add(object_id)
+                    self._tell(object_id, b"")
+                else:
+                    self.forget(object_id)  # nobody would ever ask for it
                 self._ring(object_id, before)
             return
         if before is not None and _is_older(event.resource_version, before.resource_version):
@@ -367,6 +370,9 @@ class ClusterView:
         return True
 
     def _tell(self, object_id: ObjectId, body: bytes) -> None:
+        """Keep what was heard for the turn that asks; of what is nobody's none will."""
+        if not self.owner_of(object_id):
+            return
         earlier = self._news.get(object_id)
         self._news[object_id] = News(earlier.at if earlier else self._clock.monotonic(), body)
 
@@ -438,6 +444,11 @@ class ClusterView:
         """The server confirmed that the object is gone."""
         self.objects.pop(object_id, None)
         self.unsure.discard(object_id)
+
+    def deleted(self, object_id: ObjectId) -> None:
+        """We deleted it, and what was heard of that meanwhile is no news."""
+        self.forget(object_id)
+        self._news.pop(object_id, None)
 
 
 def identify(kind: ObjectType, item: Json) -> ObjectId:

@@ -501,7 +501,9 @@ class MemoryApi:
     ) -> bool:
         self._fenced()
         await self._arrive("delete", object_id.kind, object_id.name)
-        return self.server.delete(resource, object_id, uid, resource_version)
+        done = self.server.delete(resource, object_id, uid, resource_version)
+        await asyncio.sleep(self.server.latency_s)  # the watch is often faster than the answer
+        return done
 
     async def load_inventories(self) -> Mapping[str, Inventory]:
         await self._arrive("load")
