@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 _STOP_WITHIN_S = 10.0
 _LOOK_AT_FILE_S = 1.0
+_COLLECT_EVERY_S = 60.0
+"""Failed requests leave behind what refers to itself and to whole objects. Python alone would look for it only after
+the many new containers that `cli` lets it have: by then the process has grown."""
 
 
 class Daemon:
@@ -94,6 +97,7 @@ class Daemon:
             self._say_started()
             fleet.start()
             group.tasks.create_task(self._inform(fleet, control))
+            group.tasks.create_task(_collect_garbage())
             if not once:
                 group.tasks.create_task(self._follow_file(fleet, control))
             stopping = group.tasks.create_task(self._stop.wait())
@@ -236,6 +240,12 @@ class Daemon:
             log=self._log,
             store=self._store,
         )
+
+
+async def _collect_garbage() -> None:
+    while True:
+        await asyncio.sleep(_COLLECT_EVERY_S)
+        gc.collect(1)  # what came since the last look, at a cost that follows that; when all is due Python knows
 
 
 class _Scope:

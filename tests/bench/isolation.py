@@ -26,7 +26,7 @@ APPS = 60
 """Of nine objects each, on every cluster."""
 PATH = "isolation"
 HURT, OTHERS = "c1", ("c2", "c3")
-TURNS = 100
+TURNS = 300
 """Of each of the others, in a block."""
 FAULTS: Mapping[str, tuple[Fault, str]] = {
     "dead": (Refuse(), "refuses connections"),
@@ -42,7 +42,8 @@ class _Bench:
     agent: Agent
     run: Run
     hurt: Site
-    calm: list[float] = field(default_factory=list)
+    calm: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in FAULTS})
+    """Turns right before and after those with this fault."""
     disturbed: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in FAULTS})
 
     def said(self, event: str) -> int:
@@ -67,7 +68,7 @@ def measure(stage: Stage) -> list[Row]:
             for name, (fault, _) in FAULTS.items():
                 before, during, after = bench.turns(), _disturbed(bench, fault), bench.turns()
                 if number:
-                    bench.calm += before + after
+                    bench.calm[name] += before + after
                     bench.disturbed[name] += during
             say(f"isolation {number}/{stage.rounds}{'' if number else ' (warm-up, not counted)'}")
     return [_row(name, what, bench) for name, (_, what) in FAULTS.items()]
@@ -111,7 +112,7 @@ def _ask(agent: Agent, targets: list[str]) -> Any:
 
 
 def _row(name: str, what: str, bench: _Bench) -> Row:
-    ours, floor = bench.disturbed[name], bench.calm
+    ours, floor = bench.disturbed[name], bench.calm[name]
     return Row(
         name=f"isolation-{name}",
         what=f"p99 of full turns of two clusters while a third one {what}",

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import stat
 import subprocess
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+from dulwich.pack import Pack
 
 from gitsyncd.edges.git.caps import Caps
 from gitsyncd.edges.git.mirror import GitMirror
@@ -85,6 +87,24 @@ async def test_a_branch_is_mirrored_and_its_files_are_read(remote: tuple[Repo, s
         assert revision.committed_at == datetime.fromtimestamp(int(repo.git("log", "-1", "--format=%ct", second)), UTC)
         assert await mirror.descends(second, first)
         assert not await mirror.descends(first, second)
+
+
+async def test_what_was_opened_to_be_read_does_not_wait_for_the_garbage_collector(
+    server: GitServer, tmp_path: Path
+) -> None:
+    repo = server.create("fleet")
+    commit = repo.commit({"web/a.yaml": "a: 1"})
+    async with opened(tmp_path / "mirror", server.url("fleet")) as mirror:
+        await mirror.update(["main"])
+        gc.collect()
+        gc.disable()
+        try:
+            await mirror.snapshot(commit, "web")
+            left = [thing for thing in gc.get_objects() if isinstance(thing, Pack)]
+        finally:
+            gc.enable()
+
+    assert left == []
 
 
 async def test_a_new_commit_is_fetched_alone(remote: tuple[Repo, str], tmp_path: Path) -> None:

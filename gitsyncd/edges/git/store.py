@@ -196,6 +196,8 @@ class _OpenPack:
 
     def close(self) -> None:
         self.pack.close()
+        # These refer back to the pack, which would wait for the garbage collector: a mirror is opened at each look.
+        self.pack._idx_load = self.pack._data_load = None  # noqa: SLF001 - for want of another way
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
