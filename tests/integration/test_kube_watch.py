@@ -15,7 +15,7 @@ from gitsyncd.edges.kube.connect import AccessSource
 from gitsyncd.edges.kube.objects import list_all
 from gitsyncd.edges.kube.watch import Pulse, watch
 from gitsyncd.model.answers import WatchEvent
-from gitsyncd.model.errors import ClusterDenied, ClusterUnreachable, GitsyncdError
+from gitsyncd.model.errors import ClusterDenied, ClusterUnreachable, Expired, GitsyncdError
 from gitsyncd.model.ids import ObjectType, ResourceType
 from gitsyncd.model.target import Cluster as ClusterFacts
 from gitsyncd.model.target import Server
@@ -104,6 +104,10 @@ def version_now(cluster: Cluster) -> str:
     return str(listing["metadata"]["resourceVersion"])
 
 
+def make(cluster: Cluster, namespace: str, name: str) -> None:
+    cluster.request("POST", f"/api/v1/namespaces/{namespace}/configmaps", {"metadata": {"name": name}})
+
+
 async def first(feed: AsyncIterator[WatchEvent]) -> WatchEvent:
     return await anext(feed)
 
@@ -156,15 +160,19 @@ async def test_an_event_of_several_hundred_kilobytes_arrives_whole(
     assert json.loads(event.object)["data"]["k"] == "x" * 900_000
 
 
-async def test_an_api_server_that_restarts_ends_the_watch_and_the_next_one_misses_nothing(
+async def test_an_api_server_that_restarts_ends_the_watch_and_the_next_one_begins_at_a_new_list(
     cluster: Cluster, clients: list[Client], namespace: str
 ) -> None:
+    """A server remembers no change from before its start: what the old watch had not seen, it must not pass over."""
     cluster.create_namespace(namespace)
     client = client_of(clients, cluster)
     pulse = Pulse(client)
     version = version_now(cluster)
+    make(cluster, namespace, "unseen")
     ending = asyncio.create_task(
-        how_it_ended(watch(client, pulse, CONFIG_MAPS, selector="", resource_version=version, namespace=namespace))
+        how_it_ended(
+            watch(client, pulse, CONFIG_MAPS, selector="", resource_version=version_now(cluster), namespace=namespace)
+        )
     )
     await opened(client, 1)
 
@@ -172,7 +180,9 @@ async def test_an_api_server_that_restarts_ends_the_watch_and_the_next_one_misse
     error = await asyncio.wait_for(ending, 10)
     refused = await how_it_ended(watch(client, pulse, CONFIG_MAPS, selector="", resource_version=version))
     await asyncio.to_thread(cluster.start_apiserver)
-    cluster.request("POST", f"/api/v1/namespaces/{namespace}/configmaps", {"metadata": {"name": "meanwhile"}})
+    behind = await how_it_ended(watch(client, pulse, CONFIG_MAPS, selector="", resource_version=version))
+    version = version_now(cluster)
+    make(cluster, namespace, "meanwhile")
     feed = watch(client, pulse, CONFIG_MAPS, selector="", resource_version=version, namespace=namespace)
     event = await asyncio.wait_for(first(feed), 10)
     await feed.aclose()
@@ -180,6 +190,7 @@ async def test_an_api_server_that_restarts_ends_the_watch_and_the_next_one_misse
     assert isinstance(error, ClusterUnreachable)
     assert isinstance(refused, ClusterUnreachable)
     assert "connection refused" in refused.message
+    assert isinstance(behind, Expired)
     assert (event.kind, event.name) == ("ADDED", "meanwhile")
 
 
