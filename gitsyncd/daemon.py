@@ -245,7 +245,7 @@ class Daemon:
 async def _collect_garbage() -> None:
     while True:
         await asyncio.sleep(_COLLECT_EVERY_S)
-        gc.collect(1)  # what came since the last look, at a cost that follows that; when all is due Python knows
+        gc.collect()  # walks only what came after the first turns: what was there by then is frozen
 
 
 class _Scope:
