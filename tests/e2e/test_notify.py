@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,45 +14,38 @@ from tests.e2e.daemon import Agent, until
 from tests.e2e.hands import config_map, files
 from tests.gitserver.repository import Repo
 from tests.sandbox import Cluster
+from tests.service.manager import Manager
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
 
-class Manager:
-    """Keeps what it hears, in order, and the last status: how many there are depends on the moment."""
+class Heard:
+    """Keeps what the manager hears, and the last status: how many there are depends on the moment."""
 
-    def __init__(self, address: Path) -> None:
+    def __init__(self, manager: Manager) -> None:
+        self.address = manager.address
         self.messages: list[str] = []
         self.status = ""
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.bind(str(address))
-        self._socket.setblocking(False)
-        self.address = str(address)
+        self._manager = manager
 
     def hear(self) -> list[str]:
-        while True:
-            try:
-                message = self._socket.recv(65536).decode()
-            except BlockingIOError:
-                return self.messages
+        for message in self._manager.heard():
             first, *_ = lines = message.splitlines()
             if not first.startswith("STATUS="):
                 self.messages.append(re.sub(r"\d{6,}", "N", first))
             self.status = next((line for line in lines if line.startswith("STATUS=")), self.status)
-
-    def close(self) -> None:
-        self._socket.close()
+        return self.messages
 
 
 @pytest.fixture
-def manager(tmp_path: Path) -> Iterator[Manager]:
-    manager = Manager(tmp_path / "notify")
-    yield manager
+def manager(tmp_path: Path) -> Iterator[Heard]:
+    manager = Manager(str(tmp_path / "notify"))
+    yield Heard(manager)
     manager.close()
 
 
 @pytest.fixture
-def service(agent: Agent, repo: Repo, bare_cluster: Cluster, namespace: str, manager: Manager) -> Agent:
+def service(agent: Agent, repo: Repo, bare_cluster: Cluster, namespace: str, manager: Heard) -> Agent:
     """One target on the shared cluster, and a manager that listens."""
     bare_cluster.create_namespace(namespace)
     repo.commit(files([config_map("settings", namespace)]))
@@ -65,7 +57,7 @@ def service(agent: Agent, repo: Repo, bare_cluster: Cluster, namespace: str, man
     return agent
 
 
-def test_start_reload_and_stop_are_told_in_order(service: Agent, manager: Manager) -> None:
+def test_start_reload_and_stop_are_told_in_order(service: Agent, manager: Heard) -> None:
     with service.start() as daemon:
         daemon.wait_for("target in sync")
         until(lambda: len(manager.hear()) == 2, "the start to be over")
@@ -90,7 +82,7 @@ def test_start_reload_and_stop_are_told_in_order(service: Agent, manager: Manage
     assert manager.status == "STATUS=stopping"
 
 
-def test_the_watchdog_is_fed_and_stops_being_fed_with_the_process(service: Agent, manager: Manager) -> None:
+def test_the_watchdog_is_fed_and_stops_being_fed_with_the_process(service: Agent, manager: Heard) -> None:
     service.environment["WATCHDOG_USEC"] = "200000"
     with service.start() as daemon:
         daemon.wait_for("daemon ready")

@@ -1,10 +1,9 @@
 """Every target is always in a turn or has one coming; one that is neither is noticed. systemd's watchdog rests on it."""
 
 import asyncio
-import socket
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -16,34 +15,30 @@ from gitsyncd.model.errors import ClusterDenied, Rejected, Throttled
 from tests.engine.cluster import MemoryCluster
 from tests.engine.mirror import BROKEN
 from tests.engine.world import World, config_map, map_id, recolor, target
+from tests.service.manager import Manager
 
 INTERVAL = timedelta(minutes=10)
 
 
-class Manager:
+class Systemd:
     """What systemd would hear from this world's daemon."""
 
-    def __init__(self, folder: Path) -> None:
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.bind(str(folder / "notify"))
-        self._socket.setblocking(False)
-        self.notifier = Notifier(str(folder / "notify"), watchdog_s=60)
+    def __init__(self, manager: Manager) -> None:
+        self.notifier = Notifier(manager.address, watchdog_s=60)
+        self._manager = manager
 
     @contextmanager
     def told_by(self, world: World) -> Iterator[None]:
         task = asyncio.ensure_future(report(self.notifier, alive=lambda: world.parts.alive, status=lambda: ""))
         try:
-            yield
+            with self._manager.listening():
+                yield
         finally:
             task.cancel()
 
     def heard(self) -> Counter[str]:
         """Everything since the last time."""
-        messages: Counter[str] = Counter()
-        with suppress(BlockingIOError):
-            while True:
-                messages[self._socket.recv(65536).decode()] += 1
-        return messages
+        return Counter(self._manager.heard())
 
     async def silent_after(self, within_s: float) -> float:
         """Seconds until no sign of life has come for a minute: then systemd acts."""
@@ -56,14 +51,11 @@ class Manager:
                 last = loop.time()
         return last - begun
 
-    def close(self) -> None:
-        self._socket.close()
-
 
 @pytest.fixture
-def manager(tmp_path: Path) -> Iterator[Manager]:
-    manager = Manager(tmp_path)
-    yield manager
+def systemd(tmp_path: Path) -> Iterator[Systemd]:
+    manager = Manager(str(tmp_path / "notify"))
+    yield Systemd(manager)
     manager.close()
 
 
@@ -94,40 +86,40 @@ async def test_whatever_fails_no_target_is_dropped() -> None:
         assert await dropped_within(world, 3600) == []
 
 
-async def test_an_idle_daemon_is_fed_all_day_and_all_night(manager: Manager) -> None:
+async def test_an_idle_daemon_is_fed_all_day_and_all_night(systemd: Systemd) -> None:
     world = World([target("web", interval=timedelta(hours=10))])
     world.repo.commit({"web": [config_map("a")]})
     async with world:
         await world.in_sync()
-        manager.notifier.ready("")
-        with manager.told_by(world):
+        systemd.notifier.ready("")
+        with systemd.told_by(world):
             await world.rest(1)
-            manager.heard()
+            systemd.heard()
             for _ in range(48):
                 await world.rest(3600)
 
-                signs = manager.heard()
+                signs = systemd.heard()
                 assert set(signs) == {"WATCHDOG=1"}
                 assert 102 <= signs["WATCHDOG=1"] <= 120, "every 30 to 35 s"
 
 
-async def test_a_turn_that_hangs_is_no_sign_of_life(manager: Manager) -> None:
+async def test_a_turn_that_hangs_is_no_sign_of_life(systemd: Systemd) -> None:
     """Its own time, and a quarter of an hour."""
     world = World([target("web"), target("api")])
     world.repo.commit({"web": [config_map("a")], "api": [config_map("b")]})
     async with world:
         await world.in_sync()
-        manager.notifier.ready("")
-        with manager.told_by(world):
+        systemd.notifier.ready("")
+        with systemd.told_by(world):
             world.cluster.hold("apply", name="a")
             world.cluster.edit(map_id("a"), recolor("red"))
 
-            alive_s = await manager.silent_after(3600)
+            alive_s = await systemd.silent_after(3600)
 
             assert 1200 - 60 <= alive_s <= 1200 + 60
 
 
-async def test_a_turn_that_is_overdue_for_less_than_that_is_waited_for(manager: Manager) -> None:
+async def test_a_turn_that_is_overdue_for_less_than_that_is_waited_for(systemd: Systemd) -> None:
     world = World([target("web")])
     world.repo.commit({"web": [config_map("a")]})
     async with world:
@@ -154,16 +146,16 @@ async def test_a_target_whose_loop_is_gone_is_noticed() -> None:
 
 
 @pytest.mark.parametrize("name", ["cluster c1", "source ", "target web@c1"])
-async def test_a_loop_that_is_over_and_that_nobody_ended_is_no_sign_of_life(name: str, manager: Manager) -> None:
+async def test_a_loop_that_is_over_and_that_nobody_ended_is_no_sign_of_life(name: str, systemd: Systemd) -> None:
     world = World(["web"])
     world.repo.commit({"web": [config_map("a")]})
     async with world:
         await world.in_sync()
-        manager.notifier.ready("")
-        with manager.told_by(world):
+        systemd.notifier.ready("")
+        with systemd.told_by(world):
             task_of(name).cancel()
 
-            assert await manager.silent_after(600) <= 60
+            assert await systemd.silent_after(600) <= 60
 
 
 async def test_what_a_reload_ends_is_not_missed() -> None:
@@ -206,14 +198,14 @@ async def test_a_start_with_a_cluster_that_is_out_of_reach_is_over_within_a_minu
         assert (world.state("web@c1"), world.state("web@c2")) == ("in-sync", "unknown")
 
 
-async def test_a_start_that_hangs_gets_more_time_for_about_an_hour_and_no_longer(manager: Manager) -> None:
+async def test_a_start_that_hangs_gets_more_time_for_about_an_hour_and_no_longer(systemd: Systemd) -> None:
     """Nothing of it has a deadline that could be missed: the cluster's first answer never comes."""
     world = World(["web"])
     world.repo.commit({"web": [config_map("a")]})
     world.cluster.hold("identity")
     async with world:
-        with manager.told_by(world):
-            assert 3600 <= await manager.silent_after(2 * 3600) <= 3600 + 120
+        with systemd.told_by(world):
+            assert 3600 <= await systemd.silent_after(2 * 3600) <= 3600 + 120
             assert not world.first_turns.done()
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,28 +10,7 @@ import pytest
 
 from gitsyncd.edges.systemd import Notifier, report
 from tests.engine.virtualtime import VirtualTimeLoop
-
-
-class Manager:
-    """The receiving end."""
-
-    def __init__(self, address: str) -> None:
-        self.address = address
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.bind("\0" + address[1:] if address.startswith("@") else address)
-        self._socket.setblocking(False)
-
-    def heard(self) -> list[str]:
-        """Everything since the last time."""
-        messages = []
-        while True:
-            try:
-                messages.append(self._socket.recv(65536).decode())
-            except BlockingIOError:
-                return messages
-
-    def close(self) -> None:
-        self._socket.close()
+from tests.service.manager import Manager
 
 
 @pytest.fixture
@@ -221,7 +199,8 @@ class Daemon:
 
     async def heard_within(self, seconds: float) -> list[str]:
         task = asyncio.ensure_future(report(self.notifier, alive=lambda: self.alive, status=lambda: self.status))
-        await asyncio.sleep(seconds)
+        with self.manager.listening():
+            await asyncio.sleep(seconds)
         task.cancel()
         return self.manager.heard()
 
