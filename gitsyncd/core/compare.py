@@ -5,8 +5,10 @@ Belongs here: single questions with an answer each. Does not belong here: what i
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import StrEnum
 
+from gitsyncd.core.ignore import is_yielded
 from gitsyncd.model.inventory import Entry
 from gitsyncd.model.manifest import Apply, Manifest
 from gitsyncd.model.observed import Addition, Observed, Writer
@@ -67,12 +69,21 @@ def removes(addition: Addition, policy: Policy) -> bool:
 
 
 def to_tell(manifest: Manifest, observed: Observed, policy: Policy) -> list[Addition]:
-    """Fields that others added, that stay, and that a person should hear of."""
+    """Fields that others added, that stay, and that a person should hear of: not those that others may own anyway."""
     theirs = manifest.controls.apply in {Apply.MERGE, Apply.IF_NOT_PRESENT} or left_alone(manifest)
     if theirs or observed.reconcile_disabled or policy.foreign_fields is ForeignFields.IGNORE:
         return []
-    return [
-        addition
+    stays = (
+        _beside(addition, manifest.yields)
         for addition in observed.additions
         if addition.writer is not Writer.CONTROLLER and not removes(addition, policy)
-    ]
+    )
+    return [addition for addition in stays if addition.fields]
+
+
+def _beside(addition: Addition, yields: tuple[str, ...]) -> Addition:
+    """What of it is not in a field that others may own."""
+    if not yields:
+        return addition
+    left = [pair for pair in zip(addition.fields, addition.keys, strict=True) if not is_yielded(pair[1], yields)]
+    return replace(addition, fields=tuple(text for text, _ in left), keys=tuple(path for _, path in left))

@@ -1,4 +1,4 @@
-"""Fields that Git may name and others may own: what is sent for them once an object is live.
+"""Fields that Git may name and others may own: which those are, and what is sent for them once an object is live.
 
 If another manager owns the field it is left out of the apply, so that it stays theirs; else the live value is sent, so
 that dropping it does not make the server fall back to a default.
@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from gitsyncd.core.fields import entries, fields_of, is_ours
+from gitsyncd.core.fields import FieldPath, entries, fields_of, is_ours
 
 
 def keep_live(body: bytes, live: Mapping[str, Any], pointers: Collection[str], manager: str) -> bytes:
@@ -31,6 +31,12 @@ def keep_live(body: bytes, live: Mapping[str, Any], pointers: Collection[str], m
         elif in_git or ours:
             _set(parent, steps[-1], value)
     return orjson.dumps(document)
+
+
+def is_yielded(path: FieldPath, pointers: Collection[str]) -> bool:
+    """Whether one of the JSON pointers is the field or holds it. Lists on the way hide it, as they hide its owner."""
+    named = (tuple(f"f:{step}" for step in _steps(pointer)) for pointer in pointers)
+    return any(steps and path[: len(steps)] == steps for steps in named)
 
 
 def _steps(pointer: str) -> tuple[str, ...]:

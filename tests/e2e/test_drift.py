@@ -469,6 +469,8 @@ def test_an_ignored_field_stays_with_whoever_writes_it(world: World) -> None:
     )
 
     assert live.told() == ("changed", [f"{CONTAINER}.image"], "kubectl-edit", "person")
+    world.agent.run("sync", "yields", "--wait")
+    assert [line["event"] for line in live.said()] == ["drift reverted"]
     assert live.hand.get()["spec"]["replicas"] == 7
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import orjson
 import pytest
 
-from gitsyncd.core.ignore import keep_live
+from gitsyncd.core.ignore import is_yielded, keep_live
 
 MANAGER = "gitsyncd/edge"
 
@@ -94,3 +94,20 @@ def test_a_pointer_to_nothing_changes_nothing(pointer: str) -> None:
 @pytest.mark.parametrize("broken", [{}, {"metadata": None}, {"metadata": {"managedFields": "x"}}, {"spec": [1]}])
 def test_a_live_object_of_any_shape_is_no_error(broken: Any) -> None:
     assert sent({"replicas": 1}, broken, "/spec/replicas") == {}
+
+
+@pytest.mark.parametrize(
+    ("path", "pointer", "yielded"),
+    [
+        (("f:spec", "f:replicas"), "/spec/replicas", True),
+        (("f:spec", "f:strategy", "f:type"), "/spec/strategy", True),
+        (("f:spec", "f:strategy"), "/spec/strategy/type", False),
+        (("f:metadata", "f:annotations", "f:a/b~c"), "/metadata/annotations/a~1b~0c", True),
+        (("f:spec", "f:replicasets"), "/spec/replicas", False),
+        (("f:spec", "f:replicas"), "", False),
+    ],
+)
+def test_a_field_may_be_owned_by_others_where_a_pointer_names_it_or_what_holds_it(
+    path: tuple[str, ...], pointer: str, yielded: bool
+) -> None:
+    assert is_yielded(path, ["/other", pointer]) is yielded

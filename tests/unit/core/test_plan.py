@@ -481,6 +481,20 @@ def test_nobody_hears_of_additions_that_are_removed() -> None:
     assert made.foreign == ()
 
 
+def test_nobody_hears_of_additions_that_others_may_own() -> None:
+    replicas, image = ("f:spec", "f:replicas"), ("f:spec", "f:template", "f:spec")
+    unknown = replace(
+        PERSON, writer=Writer.UNKNOWN, keys=(replicas, image), fields=(".spec.replicas", ".spec.template.spec")
+    )
+    git = replace(manifest(), yields=("/spec/replicas", "/spec/template/spec/hostname"))
+
+    made = plan(
+        scene(git, entry(), live(additions=(unknown, replace(unknown, keys=(replicas,), fields=unknown.fields[:1]))))
+    )
+
+    assert made.foreign == ((CONFIG, replace(unknown, keys=(image,), fields=(".spec.template.spec",))),)
+
+
 def test_additions_are_not_told_while_fields_of_ours_are_in_other_hands() -> None:
     unknown = replace(PERSON, writer=Writer.UNKNOWN)
 
