@@ -9,6 +9,7 @@ writing.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import defaultdict
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -117,6 +118,7 @@ class ClusterView:
         self.key = b""
         self.selector = f"{AGENT_LABEL}={agent.name}"
         self._clock = clock
+        self._up_at = -math.inf
         self._log = log
         self._store = store
         self._writing: dict[ObjectId, WatchEvent | None] = {}
@@ -211,8 +213,14 @@ class ClusterView:
             "and an inventory that came from elsewhere, and start it again.",
         )
 
-    def down(self, error: GitsyncdError) -> None:
-        """Say once that the cluster cannot be used; targets are told by their next turn."""
+    def down(self, error: GitsyncdError, *, asked_at: float = math.inf) -> None:
+        """Say once that the cluster cannot be used; targets are told by their next turn.
+
+        `asked_at`, in seconds of the monotonic clock: when what failed was asked. If the cluster has been found well
+        since then it is old news. Watches ask each for themselves, and an answer may be overtaken by another's.
+        """
+        if asked_at < self._up_at:
+            return
         changed = isinstance(error, ClusterReplaced | ClusterRestored)
         if self.error is None or (changed and type(self.error) is not type(error)):
             self.since = self._clock.now()
@@ -237,6 +245,7 @@ class ClusterView:
                 "cluster recovered", cluster=self.cluster.name, since=rfc3339(self.since), error=self.error.message
             )
         self.error, self.since = None, self._clock.now()
+        self._up_at = self._clock.monotonic()
         for bell in self.bells.values():
             bell.ring()
 

@@ -178,7 +178,7 @@ class Watches:
                 if isinstance(error, ClusterDenied) and not error.expired:
                     self._view.ring(feed.type)  # their turns say which objects can no longer be looked at
                 else:
-                    self._view.down(error)
+                    self._view.down(error, asked_at=begun)
                 await self._pause(failures)
                 # Not by way of the next watch: one that is accepted says nothing of who answers, and nobody would say
                 # that the cluster is back.
@@ -194,10 +194,11 @@ class Watches:
 
     async def _recovered(self) -> bool:
         """After a failure: who answers now? When it is the same cluster, all is listed afresh."""
+        asked_at = self._clock.monotonic()
         try:
             await self._view.identify()
         except ClusterError as error:
-            self._view.down(error)
+            self._view.down(error, asked_at=asked_at)
             return False
         self._view.up()
         return True

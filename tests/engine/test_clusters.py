@@ -75,6 +75,31 @@ async def test_one_cluster_that_is_down_leaves_the_others_alone() -> None:
         assert world.state("web@c2") == "unknown"
 
 
+async def test_a_failure_that_a_recovery_has_overtaken_is_no_news() -> None:
+    """Two watches break and each asks who answers now; the later answer is from before the cluster came back."""
+    # given
+    world = World([target("web", interval=timedelta(hours=10))])
+    world.repo.commit({"web": [config_map("a"), definition()]})
+    async with world:
+        await world.in_sync()
+        await world.rest(5)
+
+        # when
+        late = world.cluster.hold("identity")
+        late.error = lambda: ClusterUnreachable("no connection")
+        world.cluster.break_watches(lambda: ClusterUnreachable("broken"))
+        await world.until(lambda: world.events("cluster recovered"), within=60)
+        late.over()
+        second = world.repo.commit({"web": [config_map("a", v="2"), definition()]})
+        await world.in_sync(commit=second)
+        await world.rest(600)
+
+        # then
+        assert len(world.events("cluster unreachable")) == len(world.events("cluster recovered")) == 1
+        world.cluster.edit(map_id("a"), recolor("red"))
+        await world.until(lambda: len(world.events("drift reverted")) == 1, within=5)
+
+
 @pytest.mark.parametrize("how", ["ended", "broken", "expired"])
 async def test_whatever_ends_a_watch_changes_in_the_gap_are_noticed(how: str) -> None:
     # given
