@@ -260,7 +260,7 @@ def test_a_cluster_that_is_hurt_is_named_and_the_others_are_kept_and_all_is_well
 ) -> None:
     row, proxy = ROWS[name], world.sites[HURT].proxy
     fault = row.fault if isinstance(row.fault, Fault) else row.fault(world.sites[HURT].authority)
-    lasting = objects("late", MANY, value=f"{name} {phase}")  # news, whatever a test that failed has left
+    lasting = objects("late", MANY, value=str(world.repo.head())[:12])  # news, whatever a test that failed has left
     if phase == PRUNE:
         world.commit(TARGET, lasting)
         world.settles(TARGET)
