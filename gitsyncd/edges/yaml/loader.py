@@ -50,6 +50,11 @@ _TAG: Final = "tag:yaml.org,2002:"
 _TIMESTAMP = re.compile(r"\d{4}-\d\d?-\d\d?([Tt ]\d\d?:\d\d?:\d\d?(\.\d+)?.*)?", re.ASCII)
 
 
+def parser_of(text: str) -> CParser:
+    """The parser itself, for callers that want to know where each thing stands."""
+    return CParser(text)
+
+
 class YamlError(Exception):
     """A document that cannot be read. `line` counts from 1 within the text that was given."""
 

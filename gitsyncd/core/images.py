@@ -1,0 +1,254 @@
+"""Which tag of an image is selected, by policy, and what is held and why.
+
+A conversation, not a call: what a registry has to say of one tag costs a request or two, so `choose` asks for one tag
+at a time, the best first, and most often for one in all. On any doubt nothing moves: a tag that is gone, an empty list
+or one that ends too early can hide better tags, and never makes an older one the best.
+
+Here: order, age, platforms, quarantine. Not here: asking registries, checking signatures, and where the tag is written.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Generator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from functools import lru_cache
+from typing import Any, Final
+
+from gitsyncd.core.semver import Range, parse_range, version
+from gitsyncd.model.image import (
+    Choice,
+    Filter,
+    Found,
+    Held,
+    ImagePolicy,
+    Order,
+    PinDigest,
+    Quarantined,
+    Reason,
+    Rule,
+    Select,
+)
+
+MAX_LOOKS: Final = 50
+"""Tags that are asked about for one choice: so many better ones may be held at most."""
+MAX_CREATED: Final = 2000
+"""Tags that are asked about where only their creation can tell which is the best."""
+_EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
+"""Images that say to be older were built reproducibly: 1970, 1980 and the year 1 are usual, and mean nothing."""
+
+Key = Any
+"""What tags are sorted by: comparable with others of the same policy."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Past:
+    """What is known beside the registry's answers."""
+
+    current: str = ""
+    """The tag that was selected last, or that stands in Git; empty for none."""
+    current_digest: str = ""
+    current_created: datetime | None = None
+    """When that image was made, where that decides."""
+    first_seen: Mapping[str, datetime] = field(default_factory=dict)
+    """By tag; tags that are not in it were never seen before."""
+    quarantined: Collection[Quarantined] = ()
+    locked: str = ""
+    """Why nothing may move; empty while it may."""
+
+
+class TooManyTags(ValueError):
+    """More tags fit than can be asked about."""
+
+
+# --- Order -----------------------------------------------------------------------------------------------------------
+def value_of(tag: str, chosen: Filter | None) -> str | None:
+    """What the rule looks at; None for a tag that the filter leaves out."""
+    if chosen is None:
+        return tag
+    match = _compiled(chosen.pattern).search(tag)
+    if match is None:
+        return None
+    return _expanded(match, chosen.extract) if chosen.extract else tag
+
+
+@lru_cache(maxsize=256)
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(pattern.replace("(?<", "(?P<").replace("(?P<=", "(?<=").replace("(?P<!", "(?<!"))
+
+
+_REFERENCE: Final = re.compile(r"\$(?:\$|\{(\w+)\}|(\w+))", re.ASCII)
+
+
+def _expanded(match: re.Match[str], template: str) -> str:
+    """`$name`, `${name}`, `$1` and `$$`, as Go's regexp.Expand has them: what does not exist is empty."""
+
+    def part(found: re.Match[str]) -> str:
+        name = found[1] or found[2]
+        if name is None:
+            return "$"
+        try:
+            return match[int(name) if name.isdecimal() else name] or ""
+        except IndexError:
+            return ""
+
+    return _REFERENCE.sub(part, template)
+
+
+def key_of(tag: str, policy: ImagePolicy) -> Key | None:
+    """What the tag is sorted by, higher is better; None for one that the rule cannot read.
+
+    Whether the policy wants it is another question: a tag that the range leaves out has its place in the order too.
+    """
+    value = value_of(tag, policy.filter)
+    if value is None:
+        return None
+    return _KEYS[policy.select.rule](value)
+
+
+def _number(value: str) -> Decimal | None:
+    try:
+        number = Decimal(value)
+    except InvalidOperation:
+        return None
+    return number if number.is_finite() and value.isascii() else None
+
+
+_KEYS: Final[Mapping[Rule, Callable[[str], Key | None]]] = {
+    Rule.SEMVER: version,
+    Rule.ALPHABETICAL: lambda value: value,
+    Rule.NUMERICAL: _number,
+    Rule.NEWEST: lambda _: None,
+    Rule.DIGEST: lambda _: None,
+}
+
+
+def ranked(policy: ImagePolicy, tags: Collection[str]) -> list[str]:
+    """The tags that the policy wants, the best first; for `newest`, where only the images can tell, in no order.
+
+    Tags of equal rank (`1.2.0` and `v1.2.0`) are in the order of their text, so that no two looks disagree.
+    """
+    select = policy.select
+    match select.rule:
+        case Rule.DIGEST:
+            return [select.wanted] if select.wanted in tags else []
+        case Rule.NEWEST:
+            return sorted(tag for tag in tags if value_of(tag, policy.filter) is not None)
+        case _:
+            keys = {tag: key for tag in tags if (key := key_of(tag, policy)) is not None and _wanted(key, select)}
+            return sorted(keys, key=lambda tag: (keys[tag], tag), reverse=select.order is Order.ASC)
+
+
+def _wanted(key: Key, select: Select) -> bool:
+    return select.rule is not Rule.SEMVER or key in _range(select.wanted)
+
+
+@lru_cache(maxsize=256)
+def _range(text: str) -> Range:
+    return parse_range(text)
+
+
+def is_backwards(policy: ImagePolicy, old: str, new: str) -> bool:
+    """Whether `new` is worse than `old`. Not where one of them cannot be told: what stood there was no version."""
+    before, after = key_of(old, policy), key_of(new, policy)
+    if before is None or after is None:
+        return False
+    return bool(after < before if policy.select.order is Order.ASC else after > before)
+
+
+# --- Choice ----------------------------------------------------------------------------------------------------------
+def choose(
+    policy: ImagePolicy, tags: Collection[str], past: Past, now: datetime
+) -> Generator[str, Found | None, Choice]:
+    """Yields a tag, is sent what the registry says of it (None: it is gone), and returns the choice.
+
+    Raises `TooManyTags` where all would have to be asked about.
+    """
+    order = ranked(policy, tags)
+    if policy.select.rule is Rule.NEWEST:
+        return (yield from _newest(policy, order, past, now))
+    held: list[Held] = []
+    for tag in order[:MAX_LOOKS]:
+        if tag != past.current and (early := _known_before(policy, tag, past)) is not None:
+            held.append(early)
+            if early.reason in {Reason.BACKWARDS, Reason.LOCKED}:
+                break  # so are all that follow
+            continue
+        found = yield tag
+        if found is None:
+            continue
+        against = _against(policy, found, past, now)
+        if against is None:
+            return Choice(selected=found, held=tuple(held))
+        held.append(against)
+        if tag == past.current:
+            break
+    return Choice(selected=None, held=tuple(held))
+
+
+def _newest(policy: ImagePolicy, tags: list[str], past: Past, now: datetime) -> Generator[str, Found | None, Choice]:
+    if len(tags) > MAX_CREATED:
+        raise TooManyTags(f"{len(tags)} tags fit, and for `newest` each of at most {MAX_CREATED} has to be asked about")
+    images: list[tuple[datetime, str, Found]] = []
+    for tag in tags:
+        found = yield tag
+        if found is not None and (made := created(found)) is not None:
+            images.append((made, tag, found))
+    held: list[Held] = []
+    for made, _, found in sorted(images, key=lambda each: each[:2], reverse=True):
+        is_current = found.tag == past.current
+        if not is_current and not policy.allow_backwards and past.current_created and made < past.current_created:
+            held.append(Held(tag=found.tag, reason=Reason.BACKWARDS, detail=f"{past.current} is newer"))
+            break
+        against = (None if is_current else _known_before(policy, found.tag, past)) or _against(policy, found, past, now)
+        if against is None:
+            return Choice(selected=found, held=tuple(held))
+        held.append(against)
+        if is_current or against.reason is Reason.LOCKED:
+            break
+    return Choice(selected=None, held=tuple(held))
+
+
+def created(found: Found) -> datetime | None:
+    """When the image was made, if it says so in earnest."""
+    return found.created if found.created is not None and found.created >= _EARLIEST else None
+
+
+def _known_before(policy: ImagePolicy, tag: str, past: Past) -> Held | None:
+    """What speaks against a tag whatever the registry says of it."""
+    if past.current and not policy.allow_backwards and is_backwards(policy, past.current, tag):
+        return Held(tag=tag, reason=Reason.BACKWARDS, detail=f"{past.current} is in use")
+    if past.locked:
+        return Held(tag=tag, reason=Reason.LOCKED, detail=past.locked)
+    for entry in past.quarantined:
+        if entry.image == policy.image and entry.tag == tag:
+            return Held(tag=tag, reason=Reason.QUARANTINED, detail=entry.reason)
+    return None
+
+
+def _against(policy: ImagePolicy, found: Found, past: Past, now: datetime) -> Held | None:
+    """What speaks against the image that a tag stands for. Nothing against the one that is in use already."""
+    is_current = found.tag == past.current
+    if is_current and (found.digest == past.current_digest or not follows_digest(policy)):
+        return None
+    if is_current and past.locked:
+        return Held(tag=found.tag, reason=Reason.LOCKED, detail=past.locked)
+    for entry in past.quarantined:
+        if entry.image == policy.image and found.digest == entry.digest:
+            return Held(tag=found.tag, reason=Reason.QUARANTINED, detail=entry.reason)
+    missing = sorted(set(policy.platforms) - found.platforms)
+    if missing:
+        return Held(tag=found.tag, reason=Reason.PLATFORM, detail=f"without {', '.join(missing)}")
+    if policy.signed and not found.is_signed:
+        return Held(tag=found.tag, reason=Reason.UNSIGNED)
+    since = created(found) or past.first_seen.get(found.tag, now)
+    if now - since < policy.min_age:
+        return Held(tag=found.tag, reason=Reason.TOO_YOUNG, detail=f"of {since:%Y-%m-%dT%H:%M:%SZ}")
+    return None
+
+
+def follows_digest(policy: ImagePolicy) -> bool:
+    """Whether another image under the same tag is news."""
+    return policy.pin_digest is PinDigest.ALWAYS or policy.select.rule is Rule.DIGEST

@@ -1,0 +1,122 @@
+"""Images: which tags a policy may select, what a registry says of one, and why one is held.
+
+Facts only. Which tag is selected is decided in `core.images`; how a registry is asked is the business of its edge.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+
+class Rule(StrEnum):
+    """What makes one tag better than another."""
+
+    SEMVER = "semver"
+    ALPHABETICAL = "alphabetical"
+    NUMERICAL = "numerical"
+    NEWEST = "newest"
+    DIGEST = "digest"
+
+
+class Order(StrEnum):
+    """Which end of the sorted tags is taken: the last of `asc`, as Flux has it."""
+
+    ASC = "asc"
+    DESC = "desc"
+
+
+class PinDigest(StrEnum):
+    """When the digest is written beside the tag."""
+
+    NEVER = "never"
+    IF_NOT_PRESENT = "if-not-present"
+    ALWAYS = "always"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Select:
+    """`wanted` is the range for `semver`, the tag for `digest`, and empty for the others."""
+
+    rule: Rule
+    wanted: str = ""
+    order: Order = Order.ASC
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """Tags in which `pattern` is found; `extract` makes of what it matched the text that the rule looks at."""
+
+    pattern: str
+    extract: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImagePolicy:
+    """Which tag of an image is wanted."""
+
+    name: str
+    image: str
+    """Without tag and digest."""
+    select: Select
+    filter: Filter | None = None
+    min_age: timedelta = timedelta(0)
+    allow_backwards: bool = False
+    pin_digest: PinDigest = PinDigest.NEVER
+    platforms: tuple[str, ...] = ()
+    """`os/architecture` or `os/architecture/variant`; all of them must be in the image."""
+    signed: bool = False
+    """Whether a signature is asked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """One tag as the registry has it now."""
+
+    tag: str
+    digest: str
+    created: datetime | None = None
+    """By the image's own word, in UTC."""
+    platforms: frozenset[str] = frozenset()
+    is_signed: bool = False
+    """By a key that the policy trusts."""
+
+
+class Reason(StrEnum):
+    """Why a tag is not selected although it is better than what was."""
+
+    TOO_YOUNG = "too-young"
+    BACKWARDS = "backwards"
+    UNSIGNED = "unsigned"
+    QUARANTINED = "quarantined"
+    PLATFORM = "platform"
+    LOCKED = "locked"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """One tag that is not selected, and why."""
+
+    tag: str
+    reason: Reason
+    detail: str = ""
+    """For people: since when, which platform, who said so."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quarantined:
+    """What must not come back: this tag of the image, or this digest under whatever tag."""
+
+    image: str
+    tag: str = ""
+    digest: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """What a policy has come to: what is selected, if anything, and everything better that is held."""
+
+    selected: Found | None
+    held: tuple[Held, ...] = ()
