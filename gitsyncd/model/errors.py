@@ -30,6 +30,11 @@
         StandingBy            wait          another daemon of this name writes to the cluster
         ClusterRestored       wait          an older state was put back: everything is read afresh
         Expired               wait          the server forgot this resourceVersion (410)
+      RegistryError           wait          what a registry says cannot be used
+        RegistryUnreachable   wait
+        RegistryThrottled     wait          carries the server's delay
+        RegistryDenied        fix-config    credentials or certificate
+        ImageNotFound         fix-config    no such repository or tag
       StateError              fix-cluster   inventory unreadable, or written by another instance
       LocalError              fix-config    disk full, no permission, no such directory on the agent's machine
       UsageError              fix-config    a command line that cannot be carried out
@@ -294,6 +299,41 @@ class Expired(ClusterError):
     """The server no longer has this resourceVersion (410): list afresh."""
 
     default_hint = "Nothing to do: it is listed afresh."
+
+
+class RegistryError(GitsyncdError):
+    """A registry of images gave no answer that can be used."""
+
+
+class RegistryUnreachable(RegistryError):
+    """No usable answer within the time limit."""
+
+    default_hint = "Nothing to do if the registry comes back by itself; otherwise check its name and the network."
+
+
+class RegistryThrottled(RegistryError):
+    """Asked to slow down (429)."""
+
+    default_hint = "Nothing to do: it is asked again later. If it happens often, give the policies a longer `interval`."
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None, subject: str = "", hint: str = "") -> None:
+        super().__init__(message, subject=subject, hint=hint)
+        self.retry_after_s = retry_after_s
+        """The pause that the registry asked for; None when it asked for none."""
+
+
+class RegistryDenied(RegistryError):
+    """The registry refuses these credentials, or its certificate is not trusted."""
+
+    remedy = Remedy.FIX_CONFIG
+    default_hint = "Check `auth` and `tls.ca_file` of this registry."
+
+
+class ImageNotFound(RegistryError):
+    """The repository or the tag does not exist, or these credentials may not see it."""
+
+    remedy = Remedy.FIX_CONFIG
+    default_hint = "Check `image` of the policy, and whether these credentials may read it."
 
 
 class StateError(GitsyncdError):

@@ -104,6 +104,11 @@ ADVICE = {
     "ClusterRestored": "Nothing: what Git says is applied again. Objects that came back with the backup and are no longer "
     "in Git are pruned within the usual budget.",
     "Expired": "Nothing: it is listed afresh.",
+    "RegistryError": "Push the image again if it was not pushed whole; else tell whoever runs the registry.",
+    "RegistryUnreachable": "Nothing if the registry comes back by itself. What was selected stays selected.",
+    "RegistryThrottled": "Nothing: it is asked again after the pause that it asked for.",
+    "RegistryDenied": "Correct the credentials, or the CA, of that registry.",
+    "ImageNotFound": "Correct the name of the image, or let the credentials see it.",
     "StateError": "[Recover the inventory](../how-to/recover-lost-state.md).",
     "LocalError": "Mend what the message names on the agent's machine: space, owner, mode, path.",
     "UsageError": "Type what the fix says.",

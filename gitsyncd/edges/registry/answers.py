@@ -1,0 +1,187 @@
+"""What registries answer: lists of tags, manifests, indexes and configurations, in OCI's and in Docker's words.
+
+Sources: opencontainers/distribution-spec (spec.md), opencontainers/image-spec (manifest.md, image-index.md, config.md),
+distribution/distribution (docs/spec/manifest-v2-2.md). Bytes to facts; nothing is asked here. Whatever is not of the
+right shape raises `Misspoken`, and what is merely unknown (an attestation in an index) is passed over.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import orjson
+
+from gitsyncd.core.reference import is_digest, is_tag
+
+MANIFESTS: Final = (
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+)
+INDEXES: Final = (
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+)
+ACCEPTED: Final = ", ".join((*INDEXES, *MANIFESTS))
+_NEXT: Final = re.compile(r'<([^<>"\s]+)>\s*;[^,]*\brel="?next"?')
+_CHALLENGE: Final = re.compile(r"\s*([A-Za-z]+)(?:\s+|$)(.*)", re.DOTALL)
+_PARAMETER: Final = re.compile(r'([A-Za-z_]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
+_FRACTION: Final = re.compile(r"(\.\d{6})\d+")
+
+
+class Misspoken(ValueError):
+    """Not what a registry may answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """One image for one platform."""
+
+    config: str
+    """Digest of its configuration."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Index:
+    """One image for several platforms: the digest of the manifest for each."""
+
+    platforms: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """What an image says of itself. `created` is in UTC."""
+
+    platform: str
+    created: datetime | None
+    labels: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Challenge:
+    """How a registry wants to be asked (RFC 9110, section 11.6.1)."""
+
+    scheme: str
+    parameters: Mapping[str, str]
+
+
+# --- Bodies ----------------------------------------------------------------------------------------------------------
+def tags(body: bytes) -> list[str]:
+    """Of one page. Texts that cannot be tags are left out: nobody could write them."""
+    found = _object(body).get("tags")
+    if found is None:  # a repository without tags, to Harbor and to distribution
+        return []
+    if not isinstance(found, list):
+        raise Misspoken("its list of tags is none")
+    return [tag for tag in found if isinstance(tag, str) and is_tag(tag)]
+
+
+def proven(body: bytes, digest: str) -> bytes:
+    """The body, if it is the one with that digest. Raises `Misspoken`."""
+    if digest_of(body, digest.partition(":")[0]) != digest:
+        raise Misspoken("what it sent has another digest than what was asked for")
+    return body
+
+
+def digest_of(body: bytes, algorithm: str = "sha256") -> str:
+    return f"{algorithm}:{hashlib.new(algorithm, body).hexdigest()}" if algorithm in {"sha256", "sha512"} else ""
+
+
+def image(body: bytes, content_type: str) -> Manifest | Index:
+    """A manifest or an index, by the type that it names itself by, else by the one that the server said."""
+    found = _object(body)
+    kind = found.get("mediaType") or content_type
+    if kind in INDEXES or (kind not in MANIFESTS and "manifests" in found):
+        return Index(platforms=_platforms(found.get("manifests")))
+    config = found.get("config")
+    digest = config.get("digest") if isinstance(config, dict) else None
+    if not isinstance(digest, str) or not is_digest(digest):
+        raise Misspoken(f"its manifest is of a kind that is not known, {str(kind)[:80]!r}")
+    return Manifest(config=digest)
+
+
+def _platforms(listed: Any) -> dict[str, str]:
+    if not isinstance(listed, list):
+        raise Misspoken("its index lists nothing")
+    found: dict[str, str] = {}
+    for entry in listed:
+        digest = entry.get("digest") if isinstance(entry, dict) else None
+        platform = entry.get("platform") if isinstance(entry, dict) else None
+        name = _platform(platform) if isinstance(platform, dict) else ""
+        if isinstance(digest, str) and is_digest(digest) and name and not name.startswith("unknown/"):
+            found.setdefault(name, digest)
+    return found
+
+
+def _platform(found: Mapping[str, Any]) -> str:
+    system, architecture, variant = (found.get(key) for key in ("os", "architecture", "variant"))
+    if not isinstance(system, str) or not isinstance(architecture, str) or not system or not architecture:
+        return ""
+    # `arm64/v8` is the only arm64 that there is, and named either way.
+    exact = isinstance(variant, str) and variant and (architecture, variant) != ("arm64", "v8")
+    return f"{system}/{architecture}/{variant}" if exact else f"{system}/{architecture}"
+
+
+def config(body: bytes) -> Config:
+    found = _object(body)
+    inner = found.get("config")
+    labels = inner.get("Labels") if isinstance(inner, dict) else None
+    texts = {key: value for key, value in labels.items() if isinstance(value, str)} if isinstance(labels, dict) else {}
+    return Config(platform=_platform(found), created=_time(found.get("created")), labels=texts)
+
+
+def _time(text: Any) -> datetime | None:
+    """RFC 3339, with as many digits of a second as Go writes."""
+    if not isinstance(text, str):
+        return None
+    try:
+        found = datetime.fromisoformat(_FRACTION.sub(r"\1", text))
+        return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+def token(body: bytes) -> tuple[str, float]:
+    """The token and for how many seconds it holds (distribution/distribution, docs/spec/auth/token.md)."""
+    found = _object(body)
+    text = found.get("token") or found.get("access_token")
+    if not isinstance(text, str) or not text.isascii() or not text.isprintable() or " " in text:
+        raise Misspoken("its token server sent no token")
+    seconds = found.get("expires_in")
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool) or seconds <= 0:
+        seconds = 60.0
+    return text, float(seconds)
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    try:
+        found = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        raise Misspoken("its answer is not JSON") from None
+    if not isinstance(found, dict):
+        raise Misspoken("its answer is JSON of another shape")
+    return found
+
+
+# --- Headers ---------------------------------------------------------------------------------------------------------
+def next_page(links: Sequence[str]) -> str:
+    """The address of the next page as the `Link` headers have it (RFC 8288); empty on the last."""
+    return next((match[1] for link in links if (match := _NEXT.search(link))), "")
+
+
+def challenge(headers: Sequence[str]) -> Challenge | None:
+    """The first way of asking that is known: a token's, else Basic. One per header, as registries send them."""
+    found = []
+    for header in headers:
+        match = _CHALLENGE.match(header)
+        if match and match[1].lower() in {"bearer", "basic"}:
+            parameters = {
+                name.lower(): re.sub(r"\\(.)", r"\1", quoted) if quoted else plain
+                for name, quoted, plain in _PARAMETER.findall(match[2])
+            }
+            found.append(Challenge(scheme=match[1].lower(), parameters=parameters))
+    return min(found, key=lambda each: each.scheme != "bearer", default=None)

@@ -1,0 +1,448 @@
+"""Registries as they are: Debian's docker-registry, and one of the test's own that does what others do, right and wrong."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import threading
+from base64 import b64encode
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from gitsyncd.core.reference import ImageName
+from gitsyncd.edges.registry.client import Reach, Registry
+from gitsyncd.edges.registry.credentials import Bearer, Credentials, DockerConfig, Password
+from gitsyncd.model.errors import ImageNotFound, RegistryDenied, RegistryError, RegistryThrottled, RegistryUnreachable
+from gitsyncd.model.image import Found
+from tests.gitserver.certificates import Authority
+from tests.registry import server
+from tests.registry.images import DOCKER, OCI, digest, image, index
+
+MADE = datetime(2026, 1, 2, 3, 4, 5, 123456, tzinfo=UTC)
+SECRET = "c0rrect-horse"
+
+
+def name(host: str, repository: str = "team/front") -> ImageName:
+    return ImageName(host=host, repository=repository)
+
+
+@asynccontextmanager
+async def asked(host: str, **reach: Any) -> AsyncIterator[Registry]:
+    registry = Registry(host, Reach(**reach), agent="gitsyncd/test (edge)")
+    try:
+        yield registry
+    finally:
+        await registry.close()
+
+
+# --- docker-registry -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def debian(tmp_path_factory: pytest.TempPathFactory) -> Iterator[server.Registry]:
+    with server.Registry(tmp_path_factory.mktemp("registry") / "debian") as registry:
+        yield registry
+
+
+@pytest.fixture
+def login(tmp_path: Path) -> Password:
+    (tmp_path / "password").write_text(f"{SECRET}\n")
+    return Password(username="robot", file=tmp_path / "password")
+
+
+@pytest.mark.real
+@pytest.mark.skipif(bool(server.unavailable()), reason=server.unavailable())
+class TestDebian:
+    """Against the real one."""
+
+    async def test_all_tags_are_listed(self, debian: server.Registry, login: Password) -> None:
+        one = image()
+        wanted = {f"1.{minor}.0" for minor in range(30)}
+        for tag in wanted:
+            debian.push("team/many", tag, one)
+
+        async with asked(debian.server, credentials=login, ca_file=debian.ca_file) as registry:
+            assert set(await registry.tags(name(debian.server, "team/many"))) == wanted
+
+    @pytest.mark.parametrize("kinds", [OCI, DOCKER], ids=["oci", "docker"])
+    async def test_an_image_for_one_platform(
+        self, debian: server.Registry, login: Password, kinds: dict[str, str]
+    ) -> None:
+        pushed = debian.push("team/front", "1.2.3", image("one", kinds=kinds, platform="linux/arm/v7"))
+
+        async with asked(debian.server, credentials=login, ca_file=debian.ca_file) as registry:
+            found = await registry.look(name(debian.server), "1.2.3")
+
+        assert found == Found(tag="1.2.3", digest=pushed, created=MADE, platforms=frozenset({"linux/arm/v7"}))
+
+    @pytest.mark.parametrize("kinds", [OCI, DOCKER], ids=["oci", "docker"])
+    async def test_an_image_for_several_platforms(
+        self, debian: server.Registry, login: Password, kinds: dict[str, str]
+    ) -> None:
+        images = {
+            "linux/amd64": image("amd", kinds=kinds),
+            "linux/arm64/v8": image("arm", kinds=kinds, platform="linux/arm64", created="2026-02-03T00:00:00Z"),
+        }
+        pushed = debian.push("team/several", "2.0.0", index(images, kinds=kinds))
+
+        async with asked(debian.server, credentials=login, ca_file=debian.ca_file) as registry:
+            found = await registry.look(name(debian.server, "team/several"), "2.0.0")
+            preferred = await registry.look(name(debian.server, "team/several"), "2.0.0", prefer=("linux/arm64",))
+
+        both = frozenset({"linux/amd64", "linux/arm64"})
+        assert found == Found(tag="2.0.0", digest=pushed, created=MADE, platforms=both)
+        assert preferred is not None
+        assert preferred.created == datetime(2026, 2, 3, tzinfo=UTC)
+
+    async def test_a_tag_that_is_not_there_is_none_and_a_repository_is_an_error(
+        self, debian: server.Registry, login: Password
+    ) -> None:
+        pushed = debian.push("team/gone", "1.0.0", image("gone"))
+
+        async with asked(debian.server, credentials=login, ca_file=debian.ca_file) as registry:
+            assert await registry.look(name(debian.server, "team/gone"), "9.9.9") is None
+            debian.delete("team/gone", pushed)
+            assert await registry.look(name(debian.server, "team/gone"), "1.0.0") is None
+            assert await registry.tags(name(debian.server, "team/gone")) == []
+            with pytest.raises(ImageNotFound, match="no such repository"):
+                await registry.tags(name(debian.server, "team/never"))
+
+    async def test_a_wrong_password_none_and_one_that_was_mended(
+        self, debian: server.Registry, login: Password, tmp_path: Path
+    ) -> None:
+        debian.push("team/front", "1.2.3", image("one"))
+        async with asked(debian.server, ca_file=debian.ca_file) as registry:
+            with pytest.raises(RegistryDenied, match="none are configured"):
+                await registry.tags(name(debian.server))
+
+        login.file.write_text("wrong")
+        async with asked(debian.server, credentials=login, ca_file=debian.ca_file) as registry:
+            with pytest.raises(RegistryDenied, match="refuses the credentials of user 'robot'") as caught:
+                await registry.tags(name(debian.server))
+            assert str(login.file) in caught.value.hint
+            login.file.write_text(SECRET)
+            assert "1.2.3" in await registry.tags(name(debian.server))
+
+        config = tmp_path / "config.json"
+        packed = b64encode(f"robot:{SECRET}".encode()).decode()
+        config.write_text(json.dumps({"auths": {debian.server: {"auth": packed}}}))
+        async with asked(debian.server, credentials=DockerConfig(file=config), ca_file=debian.ca_file) as registry:
+            assert "1.2.3" in await registry.tags(name(debian.server))
+
+    async def test_a_certificate_that_is_not_trusted(self, debian: server.Registry, login: Password) -> None:
+        async with asked(debian.server, credentials=login) as registry:
+            with pytest.raises(RegistryDenied, match="certificate is not trusted"):
+                await registry.tags(name(debian.server))
+
+    async def test_a_registry_that_went_away_and_came_back(self, tmp_path: Path, login: Password) -> None:
+        with server.Registry(tmp_path / "own") as own:
+            own.push("team/front", "1.0.0", image())
+            async with asked(own.server, credentials=login, ca_file=own.ca_file) as registry:
+                assert await registry.tags(name(own.server)) == ["1.0.0"]
+                own.stop()
+                with pytest.raises(RegistryUnreachable):
+                    await registry.tags(name(own.server))
+                own.start()
+                assert await registry.tags(name(own.server)) == ["1.0.0"]
+
+
+# --- others ----------------------------------------------------------------------------------------------------------
+
+Answer = tuple[int, dict[str, str], bytes]
+
+
+class Peculiar:
+    """A registry that answers by a function of path and Authorization, on plain HTTP or with TLS; keeps what it heard."""
+
+    def __init__(self, answer: Callable[[str, str], Answer], tls: ssl.SSLContext | None = None) -> None:
+        self.heard: list[tuple[str, str]] = []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                authorization = self.headers.get("Authorization", "")
+                outer.heard.append((self.path, authorization))
+                status, headers, body = answer(self.path, authorization)
+                self.send_response(status)
+                for key, value in headers.items():
+                    self.send_header(key, value)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None: ...
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
+        self.host = f"127.0.0.1:{self._server.server_address[1]}"
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def listing(*tags: str) -> bytes:
+    return json.dumps({"name": "team/front", "tags": list(tags)}).encode()
+
+
+def always(status: int = 200, body: bytes = b"", **headers: str) -> Callable[[str, str], Answer]:
+    named = {key.replace("_", "-"): value for key, value in headers.items()}
+    return lambda _path, _authorization: (status, named, body)
+
+
+async def tags_of(answer: Callable[[str, str], Answer], credentials: Credentials | None = None) -> list[str]:
+    with Peculiar(answer) as peculiar:
+        async with asked(peculiar.host, allow_plain_http=True, credentials=credentials) as registry:
+            return await registry.tags(name(peculiar.host))
+
+
+async def test_a_token_is_fetched_once_with_the_password_and_used_until_it_is_refused(login: Password) -> None:
+    refused: set[str] = set()
+    count = 0
+
+    def answer(path: str, authorization: str) -> Answer:
+        nonlocal count
+        if path.startswith("/token?"):
+            count += 1
+            return 200, {}, json.dumps({"token": f"t{count}", "expires_in": 300}).encode()
+        if not authorization.startswith("Bearer ") or authorization in refused:
+            realm = (
+                f'Bearer realm="http://{peculiar.host}/token",service="reg,istry",scope="repository:team/front:pull"'
+            )
+            return 401, {"WWW-Authenticate": realm}, b""
+        return 200, {}, listing("1.0.0")
+
+    with Peculiar(answer) as peculiar:
+        async with asked(peculiar.host, allow_plain_http=True, credentials=login) as registry:
+            for _ in range(3):
+                assert await registry.tags(name(peculiar.host)) == ["1.0.0"]
+            refused.add("Bearer t1")
+            assert await registry.tags(name(peculiar.host)) == ["1.0.0"]
+
+    basic = "Basic " + b64encode(f"robot:{SECRET}".encode()).decode()
+    assert [(path.partition("?")[0], sent) for path, sent in peculiar.heard if not path.startswith("/token")] == [
+        ("/v2/team/front/tags/list", sent) for sent in ("", *["Bearer t1"] * 4, "Bearer t2")
+    ]
+    tokens = [(parse_qs(urlsplit(path).query), sent) for path, sent in peculiar.heard if path.startswith("/token")]
+    assert tokens == [({"service": ["reg,istry"], "scope": ["repository:team/front:pull"]}, basic)] * 2
+
+
+async def test_a_token_of_ones_own_is_sent_at_once(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("mine\n")
+    with Peculiar(always(body=listing("1"))) as peculiar:
+        bearer = Bearer(file=tmp_path / "token")
+        async with asked(peculiar.host, allow_plain_http=True, credentials=bearer) as registry:
+            assert await registry.tags(name(peculiar.host)) == ["1"]
+    assert [sent for _, sent in peculiar.heard] == ["Bearer mine"]
+
+
+async def test_pages_are_followed_on_the_same_server_alone() -> None:
+    def answer(path: str, _: str) -> Answer:
+        last = int(path.partition("last=")[2] or 0)
+        links = {"Link": f'</v2/team/front/tags/list?n=1000&last={last + 1}>; rel="next"'} if last < 4 else {}
+        return 200, links, listing(f"{last}.0", "same")
+
+    assert sorted(await tags_of(answer)) == ["0.0", "1.0", "2.0", "3.0", "4.0", "same"]
+    elsewhere = '<http://127.0.0.2:1/v2/team/front/tags/list>; rel="next"'
+    with pytest.raises(RegistryError, match="has no end"):
+        await tags_of(always(body=listing("1"), Link=elsewhere))
+
+
+async def test_pages_without_end_end() -> None:
+    with pytest.raises(RegistryError, match="has no end"):
+        await tags_of(always(body=listing("1"), Link='</v2/team/front/tags/list?n=1000>; rel="next"'))
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "words"),
+    [
+        (always(404), ImageNotFound, "no such repository"),
+        (always(403), RegistryDenied, "none are configured"),
+        (always(500), RegistryUnreachable, "status 500"),
+        (always(301), RegistryUnreachable, "status 301"),
+        (always(body=b"<html>"), RegistryError, "not JSON"),
+        (always(body=b"[1]"), RegistryError, "another shape"),
+        (always(body=b'{"tags": "1.0"}'), RegistryError, "list of tags is none"),
+        (always(302, Location="/v2/team/front/tags/list"), RegistryUnreachable, "redirects more than"),
+        (always(401, WWW_Authenticate='Bearer realm="ftp://x/"'), RegistryDenied, "without TLS"),
+        (always(body=b" " * (17 << 20)), RegistryError, "more than 16 MiB"),
+        (always(body=listing(*(f"t{number}" for number in range(100_001)))), RegistryError, "more than 100,000"),
+    ],
+)
+async def test_what_goes_wrong_is_named(
+    answer: Callable[[str, str], Answer], kind: type[RegistryError], words: str
+) -> None:
+    with pytest.raises(kind, match=words) as caught:
+        await tags_of(answer)
+
+    assert caught.value.hint
+
+
+async def test_what_cannot_be_a_tag_is_left_out() -> None:
+    body = json.dumps({"tags": ["1.0", "", "a b", "x" * 129, "-1", 5, None, "../../x"]}).encode()
+
+    assert await tags_of(always(body=body)) == ["1.0"]
+    assert await tags_of(always(body=b'{"tags": null}')) == []
+
+
+@pytest.mark.parametrize(("said", "seconds"), [("17", 17.0), ("999999", 3600.0), ("soon", None), ("", None)])
+async def test_a_registry_that_asks_for_a_pause_is_given_it(said: str, seconds: float | None) -> None:
+    with pytest.raises(RegistryThrottled) as caught:
+        await tags_of(always(429, Retry_After=said))
+
+    assert caught.value.retry_after_s == seconds
+
+
+async def test_a_redirect_to_another_server_gets_no_credentials_and_cannot_ask_for_any(login: Password) -> None:
+    one = image()
+    (kind, manifest), blob = one.manifests[0], one.blobs[0]
+    challenge = {"WWW-Authenticate": 'Bearer realm="http://127.0.0.1:9/steal"'}
+    with Peculiar(lambda path, _: (200, {}, blob) if "stolen" not in path else (401, challenge, b"")) as other:
+        where = "blob"
+
+        def answer(path: str, authorization: str) -> Answer:
+            if not authorization:
+                return 401, {"WWW-Authenticate": 'Basic realm="x"'}, b""
+            if "/blobs/" in path:
+                return 307, {"Location": f"http://{other.host}/{where}"}, b""
+            return 200, {"Content-Type": kind}, manifest
+
+        with Peculiar(answer) as peculiar:
+            async with asked(peculiar.host, allow_plain_http=True, credentials=login) as registry:
+                found = await registry.look(name(peculiar.host), "1.0.0")
+                assert found is not None
+                assert found.created == MADE
+                where = "stolen"
+                with pytest.raises(RegistryDenied):
+                    await registry.look(name(peculiar.host), "1.0.0")
+
+    assert {path for path, _ in other.heard} == {"/blob", "/stolen"}
+    assert {sent for _, sent in other.heard} == {""}
+
+
+async def test_a_redirect_from_tls_to_none_is_refused(tmp_path: Path, login: Password) -> None:
+    authority = Authority(tmp_path / "pki")
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(*authority.server_certificate("127.0.0.1"))
+    with Peculiar(always(302, Location="http://127.0.0.1:9/"), tls) as peculiar:
+        async with asked(peculiar.host, ca_file=authority.ca_file, credentials=login) as registry:
+            with pytest.raises(RegistryDenied, match="without TLS"):
+                await registry.tags(name(peculiar.host))
+
+
+def serving(documents: dict[str, tuple[str, bytes]], said: str = "") -> Callable[[str, str], Answer]:
+    """By the end of the path: the tag, or a digest."""
+
+    def answer(path: str, _: str) -> Answer:
+        kind, body = documents.get(path.rpartition("/")[2], ("", b""))
+        if not body:
+            return 404, {}, b""
+        return 200, {"Content-Type": kind} | ({"Docker-Content-Digest": said} if said else {}), body
+
+    return answer
+
+
+async def look(documents: dict[str, tuple[str, bytes]], said: str = "") -> Found | None:
+    with Peculiar(serving(documents, said)) as peculiar:
+        async with asked(peculiar.host, allow_plain_http=True) as registry:
+            return await registry.look(name(peculiar.host), "1.0.0")
+
+
+async def test_a_registry_that_lies_about_what_a_digest_is_of_is_not_believed() -> None:
+    one, other = image("one"), image("other", created="2030-01-01T00:00:00Z")
+    kind, manifest = one.manifests[0]
+    config = digest(one.blobs[0])
+
+    with pytest.raises(RegistryError, match="another digest"):
+        await look({"1.0.0": (kind, manifest), config: ("", other.blobs[0])})
+    with pytest.raises(RegistryError, match="another digest"):
+        await look({"1.0.0": (kind, manifest), config: ("", one.blobs[0])}, said=digest(b"x"))
+    with pytest.raises(RegistryError, match="named and not there"):
+        await look({"1.0.0": (kind, manifest)})
+
+
+async def test_attestations_and_unknown_platforms_of_an_index_are_no_platforms() -> None:
+    one = image()
+    beside = [
+        {
+            "mediaType": OCI["manifest"],
+            "digest": digest(b"a"),
+            "size": 1,
+            "platform": {"os": "unknown", "architecture": "unknown"},
+        },
+        {"mediaType": OCI["manifest"], "digest": "sha256:short", "platform": {"os": "linux", "architecture": "arm64"}},
+        {"digest": digest(b"b")},
+        "nonsense",
+    ]
+    several = index({"linux/amd64": one}, beside=beside)
+    kind, body = several.manifests[-1]
+    documents = {
+        "1.0.0": (kind, body),
+        digest(one.manifests[0][1]): one.manifests[0],
+        digest(one.blobs[0]): ("", one.blobs[0]),
+    }
+
+    found = await look(documents)
+
+    assert found is not None
+    assert found.platforms == {"linux/amd64"}
+    assert found.created == MADE
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"{}", "of a kind that is not known"),
+        (b'{"mediaType": "application/vnd.docker.distribution.manifest.v1+prettyjws"}', "of a kind that is not known"),
+        (b'{"config": {"digest": "sha256:../../etc"}}', "of a kind that is not known"),
+        (b'{"manifests": {}}', "lists nothing"),
+        (b"\xff", "not JSON"),
+    ],
+)
+async def test_a_manifest_that_is_none_is_named(body: bytes, words: str) -> None:
+    with pytest.raises(RegistryError, match=words):
+        await look({"1.0.0": ("application/json", body)})
+
+
+@pytest.mark.parametrize("created", [None, "", "yesterday", "2026-13-01T00:00:00Z", "0001-01-01T00:00:00Z"])
+async def test_a_time_that_is_none_is_no_reason_to_fail(created: str | None) -> None:
+    one = image(created=created)
+
+    found = await look({"1.0.0": one.manifests[0], digest(one.blobs[0]): ("", one.blobs[0])})
+
+    assert found is not None
+    assert found.created is None or found.created.year == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("nonsense", "no configuration of docker"),
+        ("[]", "no configuration of docker"),
+        ('{"auths": {"HOST": {"auth": "%%%"}}}', "not base64"),
+        ('{"credHelpers": {"HOST": "ecr-login"}}', "credential helper"),
+        ('{"auths": {"HOST": {}}, "credsStore": "desktop"}', "credential helper"),
+    ],
+)
+async def test_a_docker_configuration_that_cannot_be_used_is_named(tmp_path: Path, content: str, words: str) -> None:
+    with Peculiar(always(body=listing())) as peculiar:
+        file = tmp_path / "config.json"
+        file.write_text(content.replace("HOST", peculiar.host))
+        async with asked(peculiar.host, allow_plain_http=True, credentials=DockerConfig(file=file)) as registry:
+            with pytest.raises(RegistryDenied, match=words):
+                await registry.tags(name(peculiar.host))

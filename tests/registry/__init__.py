@@ -1,0 +1,1 @@
+"""A real registry, and images for it that no container engine has made."""
