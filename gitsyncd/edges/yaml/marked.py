@@ -34,6 +34,7 @@ _SIGN: Final = b'"$imagepolicy"'
 _COMMENT: Final = re.compile(r'#[ \t]*(\{[^\r\n]*"\$imagepolicy"[^\r\n]*\})[ \t]*(?=[\r\n]|\Z)')
 _BETWEEN: Final = re.compile(r"[ \t,\]}]*")
 _PROPERTIES: Final = re.compile(r"(?:[&!][^\s]*[ \t]+)*")
+_LINES: Final = re.compile(r"[\r\n]")
 _BREAK: Final = r"(?:\r\n|\r|\n)"
 _BLOCK: Final = re.compile(rf"(?P<head>[|>][^\r\n]*{_BREAK}(?:[ \t]*{_BREAK})*[ ]+)[^\r\n]*(?P<tail>\s*)")
 _SAFE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]*")
@@ -121,12 +122,15 @@ def _span(content: str, event: ScalarEvent | AliasEvent) -> _Span:
 
 
 def _mark(content: str, match: re.Match[str], spans: list[_Span], starts: list[int]) -> Mark | None:
-    """None for what looks like a mark and is part of a text."""
+    """None for what looks like a mark and is part of a text, or of a comment that began before it."""
     line = content.count("\n", 0, match.start()) + 1
     before = bisect_right(starts, match.start()) - 1
     span = spans[before] if before >= 0 else None
     head_only = span is not None and _is_head(content, match.start(), span)
     if span is not None and span.end > match.start() and not head_only:
+        return None
+    behind = 0 if span is None else span.start if head_only else span.end
+    if "#" in _LINES.split(content[behind : match.start()])[-1]:
         return None
     policy, part = _asked(match[1], line)
     if span is None or not (head_only or _BETWEEN.fullmatch(content, span.end, match.start())):

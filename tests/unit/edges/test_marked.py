@@ -104,6 +104,22 @@ def test_a_block_of_one_line_is_marked_at_its_head(text: str, end: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        f"# image: x:1 {MARK}\nb: 1\n",
+        f"a: 1\n  # image: x:1 {MARK}\nb: 1\n",
+        f"a: 1 # was x:1 {MARK}\n",
+        f"a: >- # was {MARK}\n  x:1\n",
+        f"a: |\n  x\n# - image: x:1 {MARK}\n",
+        f"a: |\n  image: x:1 {MARK}\n",
+        f"a: 'x\n  {MARK}\n  y'\n",
+    ],
+)
+def test_what_is_part_of_a_text_or_of_another_comment_is_no_mark(text: str) -> None:
+    assert marks(text.encode()) == ()
+
+
+@pytest.mark.parametrize(
     ("asked", "policy", "part"),
     [
         ("front", "front", ""),
