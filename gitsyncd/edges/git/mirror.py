@@ -333,7 +333,7 @@ class GitMirror:
             python_module("gitsyncd.edges.git.fetch"),
             limits=Limits(
                 memory_bytes=_FETCH_ADDRESS_SPACE,
-                cpu_seconds=max(1, round(self._timeout.total_seconds())),
+                cpu_seconds=round(self._timeout.total_seconds()) + 2,  # behind the deadline, which says what it was
                 file_bytes=_LARGEST_FILE,
                 open_files=4096,
             ),

@@ -6,6 +6,7 @@ What was read is kept by path and blob for as long as snapshots use it, so that 
 from __future__ import annotations
 
 import asyncio
+import math
 import sys
 import time
 from collections import OrderedDict
@@ -143,7 +144,9 @@ class PlainRenderer:
     async def _read(self, snapshot: Snapshot, files: Sequence[File]) -> dict[FileKey, tuple[Document, ...] | _Failure]:
         """Have a child read these files. Raises `RendererFailed`, `RendererTimedOut`."""
         limits = Limits(
-            memory_bytes=self._limits.memory_bytes, cpu_seconds=max(1, round(self._limits.deadline.total_seconds()))
+            memory_bytes=self._limits.memory_bytes,
+            # Behind the deadline: what ends by that is told as too slow, what the kernel kills might be anything.
+            cpu_seconds=math.ceil(self._limits.deadline.total_seconds()) + 1,
         )
         async with self._children:
             result = await run_child(
