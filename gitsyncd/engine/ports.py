@@ -13,11 +13,13 @@ from typing import Any, Protocol
 # Named here too, because whoever uses a port needs them.
 from gitsyncd.model.answers import ApplyOptions, ClusterIdentity, Discovery, Listing, WatchEvent
 from gitsyncd.model.ids import ObjectId, ResourceType
+from gitsyncd.model.image import Found, ImagePolicy
 from gitsyncd.model.inventory import Inventory
 from gitsyncd.model.lease import Candidate, Lease
 from gitsyncd.model.manifest import Document
 from gitsyncd.model.rights import Held, Right
 from gitsyncd.model.source import Revision, Snapshot
+from gitsyncd.model.update import Proposal, Tip, Written
 
 Json = Mapping[str, Any]
 
@@ -87,6 +89,44 @@ class Mirror(Protocol):
         """All regular files below `path`, read and verified.
 
         Raises `RevisionNotFound`, `SourceTooLarge`, `MirrorDamaged`, `ManifestInvalid`.
+        """
+
+    async def close(self) -> None: ...
+
+
+class Writer(Protocol):
+    """Commits on branches of one repository, one author. Never forces, and never leaves anything half written."""
+
+    async def write(
+        self,
+        propose: Callable[[Tip], Proposal | None],
+        *,
+        branch: str,
+        onto: str = "",
+        paths: Sequence[str] = (),
+    ) -> Written | None:
+        """Ask the remote for the tip of `branch`, let `propose` say what to change, commit that and push it.
+
+        When somebody else was faster, everything is done again on the new tip, with `propose` asked anew; it runs in a
+        thread. None when it proposed nothing, or what would change nothing. With `onto`, that branch is pushed instead
+        (created where it is missing), so that `branch` can be asked to take it. `paths` are the files and folders that
+        `Tip.files` holds; a path that is not there is left out.
+        Raises `SourceError`, among them `PushRefused` and `PushContended`, and what `propose` raises.
+        """
+
+    async def close(self) -> None: ...
+
+
+class ImageRegistry(Protocol):
+    """All registries that policies name; which one an image lies in, its name says."""
+
+    async def tags(self, image: str) -> Sequence[str]:
+        """All tags. Raises `RegistryError`."""
+
+    async def look(self, policy: ImagePolicy, tag: str) -> Found | None:
+        """What stands behind one tag of the policy's image, its signature checked where the policy asks for one.
+
+        None when there is no such tag. Raises `RegistryError`.
         """
 
     async def close(self) -> None: ...

@@ -9,6 +9,8 @@
         RevisionNotTrusted    approve       rewritten history
         SourceTooLarge        fix-repo      a cap on what a repository may hold
         MirrorDamaged         wait          quarantined and cloned afresh at the next look
+        PushRefused           fix-repo      a hook, a protected branch, no permission to write
+        PushContended         wait          others were faster, again and again
       RenderError             fix-repo      not retried before the next revision
         ManifestInvalid       fix-repo      file and line
         RendererFailed        fix-repo      the child that reads manifests died or ran out of memory
@@ -152,6 +154,19 @@ class MirrorDamaged(SourceError):
     """Bytes of the local mirror do not match their ids. The mirror was set aside and is cloned afresh."""
 
     default_hint = "Nothing to do: it is cloned afresh at the next look. If it happens again, the disk is failing."
+
+
+class PushRefused(SourceError):
+    """The remote does not take the commit: a hook, a protected branch, no permission to write."""
+
+    remedy = Remedy.FIX_REPO
+    default_hint = "Let the writer's user push to this branch, or give the update `push.branch` and `pull_request`."
+
+
+class PushContended(SourceError):
+    """Others were faster each time. Nothing was pushed."""
+
+    default_hint = "Nothing to do: it is tried again. If it happens often, push to a branch of its own (`push.branch`)."
 
 
 class RenderError(GitsyncdError):

@@ -120,3 +120,19 @@ class Choice:
 
     selected: Found | None
     held: tuple[Held, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """One scalar of a file that is marked for a policy. `start` and `end` count characters of the text."""
+
+    policy: str
+    part: str
+    """`tag`, `name` or `digest`; empty for the whole reference."""
+    value: str
+    line: int
+    """Of the mark, counted from 1."""
+    start: int
+    end: int
+    style: str
+    """`'`, `"`, `|`, `>` or empty for a plain scalar."""

@@ -79,6 +79,8 @@ ADVICE = {
     "SourceTooLarge": "Take the large file out of the folder of the target; for a pack or an object of the history, "
     "use a repository that holds manifests only.",
     "MirrorDamaged": "Nothing, unless it happens again: then the disk is failing.",
+    "PushRefused": "Let the writer push to that branch, or let it push to one of its own and open pull requests.",
+    "PushContended": "Nothing: it is tried again.",
     "ManifestInvalid": "Correct the file at the line that is named. "
     "A revision with one such file is applied to no object of the target, and nothing is deleted.",
     "RendererFailed": "Look at what the revision added: a file that no manifest should be.",

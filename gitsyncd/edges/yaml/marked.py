@@ -26,6 +26,7 @@ from yaml.events import AliasEvent, Event, ScalarEvent
 
 from gitsyncd.edges.yaml import scalars
 from gitsyncd.edges.yaml.loader import YamlError, parser_of
+from gitsyncd.model.image import Mark
 
 PARTS: Final = frozenset({"name", "tag", "digest"})
 """What of a reference a mark may ask for; nothing for the whole."""
@@ -39,22 +40,6 @@ _BREAK: Final = r"(?:\r\n|\r|\n)"
 _BLOCK: Final = re.compile(rf"(?P<head>[|>][^\r\n]*{_BREAK}(?:[ \t]*{_BREAK})*[ ]+)[^\r\n]*(?P<tail>\s*)")
 _SAFE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]*")
 """What references consist of: nothing in it means anything to YAML, quoted or not."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mark:
-    """One marked scalar. `start` and `end` count characters of the text."""
-
-    policy: str
-    part: str
-    """One of `PARTS`, or empty for the whole reference."""
-    value: str
-    line: int
-    """Of the comment, counted from 1."""
-    start: int
-    end: int
-    style: str
-    """`'`, `"`, `|`, `>` or empty for a plain one."""
 
 
 @dataclass(frozen=True, slots=True)

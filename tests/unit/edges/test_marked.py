@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gitsyncd.edges.yaml.loader import YamlError
-from gitsyncd.edges.yaml.marked import Mark, edited, marks
+from gitsyncd.edges.yaml.marked import edited, marks
+from gitsyncd.model.image import Mark
 
 OLD, NEW = "registry.example.com:5000/team/front:1.2.3", "registry.example.com:5000/team/front:1.10.0"
 MARK = '# {"$imagepolicy": "front"}'
