@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import gitsyncd
-from tests.bench import first, isolation, many, parsing, polite, polling, restart, steady
+from tests.bench import first, isolation, many, marking, parsing, polite, polling, restart, steady
 from tests.bench.stage import say, stage
 from tests.bench.table import Row, save, text
 from tests.sandbox import KUBERNETES, BuildFailed, NotReady, ProcessEnded, binaries
 
 MEASUREMENTS = {
     "yaml": "documents parsed a second, against PyYAML's C loader and ruamel's round trip",
+    "marks": "files with marked images found, edited and proven a second, against ruamel's round trip",
     "poll": "a warm poll of the remote, against git ls-remote",
     "first": "first sync of 2,000 objects, against a bare client; time to the first request; memory at rest and peak",
     "no-change": "requests and CPU of a turn with nothing changed",
@@ -80,7 +81,9 @@ def measure(names: frozenset[str], rounds: int) -> list[Row]:
     rows: list[Row] = []
     if "yaml" in names:
         rows += parsing.measure(rounds)
-    if names == {"yaml"}:
+    if "marks" in names:
+        rows += marking.measure(rounds)
+    if names <= {"yaml", "marks"}:
         return rows
     with stage(rounds) as where:
         if "poll" in names:

@@ -30,8 +30,8 @@ from __future__ import annotations
 import json
 import re
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Any, Final
 
@@ -61,6 +61,50 @@ _WORD: Final = re.compile(
 """One word and the comment behind it, which would be a part of an unquoted one without anything in between."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Marked:
+    """A file and its marks, in its order."""
+
+    text: bytes = field(repr=False)
+    marks: tuple[Mark, ...] = ()
+    events: int | None = None
+    """How many the file has, where counting them has shown that each mark stands behind one word."""
+
+    def edited(self, values: Mapping[Mark, str]) -> bytes:
+        """The file with these values at these of its marks. Raises `YamlError`: it cannot be done, or not be proven."""
+        if not values:
+            return self.text
+        content = self.text.decode()
+        after, spans = _replaced(content, self.marks, values)
+        wanted = [values[mark] for mark in self.marks if mark in values]
+        if self.events is None or not _proven_by_counting(after, spans, wanted, self.events):
+            _prove_by_events(content, after, values)
+        return after.encode()
+
+
+def read(text: bytes) -> Marked:
+    """Raises `YamlError`: a file in which marks stand cannot be parsed, or one of them cannot be followed."""
+    if _SIGN not in text:
+        return Marked(text=text)
+    content = _decoded(text)
+    comments = list(_COMMENT.finditer(content))
+    events = _count(content)
+    found = _found_by_counting(content, comments, events) if events is not None else None
+    if found is not None:
+        return Marked(text=text, marks=found, events=events)
+    return Marked(text=text, marks=_found_by_events(content, comments))
+
+
+def marks(text: bytes) -> tuple[Mark, ...]:
+    """All marks of a file, for those who write nothing there. Raises as `read` does."""
+    return read(text).marks
+
+
+def edited(text: bytes, values: Mapping[Mark, str]) -> bytes:
+    """The file with these values at marks that were found in it before. Raises as `read` and `Marked.edited` do."""
+    return read(text).edited(values)
+
+
 @dataclass(frozen=True, slots=True)
 class _Span:
     """Where a scalar or an alias stands; `start` is behind its anchor and its tag."""
@@ -68,26 +112,6 @@ class _Span:
     start: int
     end: int
     event: ScalarEvent | AliasEvent
-
-
-def marks(text: bytes) -> tuple[Mark, ...]:
-    """All marks of a file, in its order. Raises `YamlError`: it cannot be parsed, or a mark cannot be followed."""
-    if _SIGN not in text:
-        return ()
-    content = _decoded(text)
-    comments = list(_COMMENT.finditer(content))
-    found = _found_by_counting(content, comments)
-    return _found_by_events(content, comments) if found is None else found
-
-
-def edited(text: bytes, values: Mapping[Mark, str]) -> bytes:
-    """The file with these values at these marks. Raises `YamlError` where that cannot be done or proven."""
-    content = _decoded(text)
-    pieces = {mark: _written(content, mark, value) for mark, value in values.items()}
-    after = _with(content, pieces)
-    if not _proven_by_counting(content, after, values, pieces):
-        _prove_by_events(content, after, values)
-    return after.encode()
 
 
 # --- Finding ---------------------------------------------------------------------------------------------------------
@@ -104,7 +128,7 @@ def _line(content: str, at: int) -> int:
     return 1 + content.count("\n", 0, at) + content.count("\r", 0, at) - content.count("\r\n", 0, at)
 
 
-def _found_by_counting(content: str, comments: Sequence[re.Match[str]]) -> tuple[Mark, ...] | None:
+def _found_by_counting(content: str, comments: Sequence[re.Match[str]], events: int) -> tuple[Mark, ...] | None:
     """None where a mark stands behind something else than one word, or is none."""
     spans = []
     for comment in comments:
@@ -114,16 +138,37 @@ def _found_by_counting(content: str, comments: Sequence[re.Match[str]]) -> tuple
         if word is None or word.end() != at + 1:
             return None
         spans.append((word.start(), word.start("behind")))
-    count = _count(content)
-    if count is None or _count(_in_brackets(content, spans)) != count + 2 * len(spans):
+    if not _are_scalars(content, spans, events):
         return None
-    found = []
-    for (start, end), comment in zip(spans, comments, strict=True):
-        line = _line(content, start)
-        policy, part = _asked(comment[1], line)
-        style, value = _alone(content[start:end])
-        found.append(Mark(policy=policy, part=part, value=value, line=line, start=start, end=end, style=style))
-    return tuple(found)
+    return tuple(_mark_of_word(content, span, comment) for span, comment in zip(spans, comments, strict=True))
+
+
+def _mark_of_word(content: str, span: tuple[int, int], comment: re.Match[str]) -> Mark:
+    start, end = span
+    line = _line(content, start)
+    policy, part = _asked(comment[1], line)
+    scalar = _alone(content[start:end])
+    value = scalar.value.strip()
+    return Mark(policy=policy, part=part, value=value, line=line, start=start, end=end, style=scalar.style or "")
+
+
+def _alone(word: str) -> ScalarEvent:
+    """A text that is one scalar, as the parser has it."""
+    parser = parser_of(word)
+    parser.get_event()  # the start of the stream
+    parser.get_event()  # and of the document
+    event = parser.get_event()
+    assert isinstance(event, ScalarEvent)
+    return event
+
+
+def _are_scalars(content: str, spans: Sequence[tuple[int, int]], events: int) -> bool:
+    """Whether two more events come of each span that is put in brackets."""
+    pieces, at = [], 0
+    for start, end in spans:
+        pieces += [content[at:start], "[", content[start:end], "]"]
+        at = end
+    return _count("".join([*pieces, content[at:]])) == events + 2 * len(spans)
 
 
 def _count(content: str) -> int | None:
@@ -132,23 +177,6 @@ def _count(content: str) -> int | None:
         return parser_of(content).raw_parse()
     except yaml.YAMLError:
         return None
-
-
-def _in_brackets(content: str, spans: Sequence[tuple[int, int]]) -> str:
-    pieces, at = [], 0
-    for start, end in spans:
-        pieces += [content[at:start], "[", content[start:end], "]"]
-        at = end
-    return "".join([*pieces, content[at:]])
-
-
-def _alone(word: str) -> tuple[str, str]:
-    """Style and value, as the parser has them, of a text that is one scalar."""
-    parser = parser_of(word)
-    events = [parser.get_event() for _ in range(3)]
-    scalar = events[2]
-    assert isinstance(scalar, ScalarEvent)
-    return scalar.style or "", scalar.value.strip()
 
 
 def _found_by_events(content: str, comments: Sequence[re.Match[str]]) -> tuple[Mark, ...]:
@@ -237,6 +265,23 @@ def _asked(text: str, line: int) -> tuple[str, str]:
 
 
 # --- Writing ---------------------------------------------------------------------------------------------------------
+def _replaced(content: str, of_file: Sequence[Mark], values: Mapping[Mark, str]) -> tuple[str, list[tuple[int, int]]]:
+    """The text with these values, and where they stand in it."""
+    pieces, spans = [], []
+    at = moved = 0
+    for mark in of_file:
+        if mark not in values:
+            continue
+        piece = _written(content, mark, values[mark])
+        pieces += [content[at : mark.start], piece]
+        spans.append((mark.start + moved, mark.start + moved + len(piece)))
+        at, moved = mark.end, spans[-1][1] - mark.end
+    if len(spans) != len(values):
+        stray = next(mark for mark in values if mark not in of_file)
+        raise YamlError("the mark is none of this file", stray.line, hint="Look at the file afresh.")
+    return "".join([*pieces, content[at:]]), spans
+
+
 def _written(content: str, mark: Mark, value: str) -> str:
     """The scalar with this value, in the style that it has."""
     if not _SAFE.fullmatch(value):
@@ -254,41 +299,13 @@ def _written(content: str, mark: Mark, value: str) -> str:
             return f"{block['head']}{value}{block['tail']}"
 
 
-def _with(content: str, pieces: Mapping[Mark, str]) -> str:
-    parts, at = [], 0
-    for mark in _in_order(pieces):
-        if mark.start < at:
-            raise _unproven(mark.line)
-        parts += [content[at : mark.start], pieces[mark]]
-        at = mark.end
-    return "".join([*parts, content[at:]])
-
-
-def _in_order(marks: Iterable[Mark]) -> list[Mark]:
-    return sorted(marks, key=lambda mark: mark.start)
-
-
-def _proven_by_counting(before: str, after: str, values: Mapping[Mark, str], pieces: Mapping[Mark, str]) -> bool:
-    """False where it takes the events to tell."""
-    old, new, moved = [], [], 0
-    for mark in _in_order(values):
-        start, end = mark.start + moved, mark.start + moved + len(pieces[mark])
-        if not (_is_word(before, mark.start, mark.end, mark.value) and _is_word(after, start, end, values[mark])):
-            return False
-        old.append((mark.start, mark.end))
-        new.append((start, end))
-        moved = end - mark.end
-    count = _count(before)
+def _proven_by_counting(after: str, spans: Sequence[tuple[int, int]], values: Sequence[str], events: int) -> bool:
+    """False where it takes the events themselves to tell."""
     return (
-        count is not None
-        and count == _count(after)
-        and count + 2 * len(old) == _count(_in_brackets(before, old)) == _count(_in_brackets(after, new))
+        [_alone(after[start:end]).value for start, end in spans] == values
+        and _count(after) == events
+        and _are_scalars(after, spans, events)
     )
-
-
-def _is_word(content: str, start: int, end: int, value: str) -> bool:
-    word = _WORD.match(content, start)
-    return word is not None and word.start("behind") == end and _alone(content[start:end])[1] == value
 
 
 def _prove_by_events(before: str, after: str, values: Mapping[Mark, str]) -> None:
@@ -299,13 +316,10 @@ def _prove_by_events(before: str, after: str, values: Mapping[Mark, str]) -> Non
             raise _unproven(1)
         place = _span(before, was) if isinstance(was, ScalarEvent) else None
         mark, value = wanted.pop((place.start, place.end), (None, "")) if place else (None, "")
-        if mark is None or place is None:
+        if mark is None:
             if _facts(was) != _facts(now):
                 raise _unproven(1 if now.start_mark is None else now.start_mark.line + 1)
-            continue
-        if getattr(was, "value", "").strip() != mark.value:
-            raise YamlError("another value is marked now than was found", mark.line, hint="Look at the file afresh.")
-        if not isinstance(now, ScalarEvent) or _beside(was) != _beside(now) or now.value.strip() != value:
+        elif not isinstance(now, ScalarEvent) or _beside(was) != _beside(now) or now.value.strip() != value:
             raise _unproven(mark.line)
     if wanted:
         raise _unproven(next(mark.line for mark, _ in wanted.values()))

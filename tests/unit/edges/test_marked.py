@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from gitsyncd.edges.yaml.loader import YamlError
 from gitsyncd.edges.yaml.marked import edited, marks
-from gitsyncd.model.image import Mark
 
 OLD, NEW = "registry.example.com:5000/team/front:1.2.3", "registry.example.com:5000/team/front:1.10.0"
 MARK = '# {"$imagepolicy": "front"}'
@@ -230,13 +229,12 @@ def test_only_what_references_consist_of_is_written(value: str) -> None:
         edited(text, {marks(text)[0]: value})
 
 
-def test_an_edit_that_would_change_more_is_refused() -> None:
-    """As if a mark were of another file."""
-    text = b'a: 1\nimage: x:1 # {"$imagepolicy": "front"}\n'
-    stray = Mark(policy="front", part="", value="1", line=1, start=0, end=4, style="")
+def test_a_mark_of_another_file_or_of_what_the_file_was_before_is_refused() -> None:
+    text = f"a: 1\nimage: x:1 {MARK}\n".encode()
+    (mark,) = marks(text)
 
-    with pytest.raises(YamlError, match="more than the marked scalar"):
-        edited(text, {stray: "b"})
+    with pytest.raises(YamlError, match="none of this file"):
+        edited(text.replace(b"x:1", b"x:2"), {mark: "b"})
 
 
 # --- whatever people write -------------------------------------------------------------------------------------------
