@@ -147,19 +147,9 @@ def _mark_of_word(content: str, span: tuple[int, int], comment: re.Match[str]) -
     start, end = span
     line = _line(content, start)
     policy, part = _asked(comment[1], line)
-    scalar = _alone(content[start:end])
-    value = scalar.value.strip()
-    return Mark(policy=policy, part=part, value=value, line=line, start=start, end=end, style=scalar.style or "")
-
-
-def _alone(word: str) -> ScalarEvent:
-    """A text that is one scalar, as the parser has it."""
-    parser = parser_of(word)
-    parser.get_event()  # the start of the stream
-    parser.get_event()  # and of the document
-    event = parser.get_event()
-    assert isinstance(event, ScalarEvent)
-    return event
+    style = content[start] if content[start] in "'\"" else ""
+    value = content[start + len(style) : end - len(style)].strip()
+    return Mark(policy=policy, part=part, value=value, line=line, start=start, end=end, style=style)
 
 
 def _are_scalars(content: str, spans: Sequence[tuple[int, int]], events: int) -> bool:
@@ -302,10 +292,20 @@ def _written(content: str, mark: Mark, value: str) -> str:
 def _proven_by_counting(after: str, spans: Sequence[tuple[int, int]], values: Sequence[str], events: int) -> bool:
     """False where it takes the events themselves to tell."""
     return (
-        [_alone(after[start:end]).value for start, end in spans] == values
+        [_meaning(after[start:end]) for start, end in spans] == values
         and _count(after) == events
         and _are_scalars(after, spans, events)
     )
+
+
+def _meaning(word: str) -> str:
+    """What the parser takes one scalar for."""
+    parser = parser_of(word)
+    parser.get_event()  # the start of the stream
+    parser.get_event()  # and of the document
+    event = parser.get_event()
+    assert isinstance(event, ScalarEvent)
+    return event.value
 
 
 def _prove_by_events(before: str, after: str, values: Mapping[Mark, str]) -> None:
