@@ -213,7 +213,7 @@ def _mark(content: str, match: re.Match[str], spans: list[_Span], starts: list[i
         raise YamlError("the mark stands behind no scalar", line, hint="Write it at the end of the scalar's own line.")
     if isinstance(span.event, AliasEvent):
         raise YamlError("the mark stands behind an alias", line, hint="Mark the scalar that has the anchor.")
-    if span.start == span.end:
+    if not span.event.style and not span.event.value:
         raise YamlError("the marked scalar is empty", line, hint="Write the value that it has now.")
     style = span.event.style or ""
     if not head_only and re.search(r"[\r\n]", content[span.start : span.end]):

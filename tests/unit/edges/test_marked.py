@@ -185,6 +185,7 @@ def test_a_plain_scalar_is_quoted_where_it_would_be_no_text(value: str, written:
         (f"{MARK}\n", 1, "no scalar"),
         (f"a: {MARK}\nb: 1\n", 1, "empty"),
         (f"a: {MARK}\n  b: 1\n", 1, "no scalar"),
+        (f"a: !t &x {MARK}\n", 1, "empty"),
         (f"a:\n  b\n  c {MARK}\n", 3, "more than one line"),
         (f'a: "b\n  c" {MARK}\n', 2, "more than one line"),
         ('a: b # {"$imagepolicy": 1}\n', 1, "cannot be read"),
