@@ -169,8 +169,8 @@ def by_counting(content: str) -> tuple[Mark, ...] | None:
         return None
 
 
-def comments_of(content: str) -> list[re.Match[str]]:
-    return list(marked._COMMENT.finditer(content))
+def comments_of(content: str) -> list[marked._Comment]:
+    return list(marked._comments(content))
 
 
 # --- the properties --------------------------------------------------------------------------------------------------

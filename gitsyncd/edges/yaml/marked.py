@@ -36,7 +36,7 @@ from itertools import zip_longest
 from typing import Any, Final
 
 import yaml
-from yaml.events import AliasEvent, Event, ScalarEvent
+from yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, Event, ScalarEvent
 
 from gitsyncd.edges.yaml import scalars
 from gitsyncd.edges.yaml.loader import YamlError, parser_of
@@ -45,13 +45,20 @@ from gitsyncd.model.image import Mark
 PARTS: Final = frozenset({"name", "tag", "digest"})
 """What of a reference a mark may ask for; nothing for the whole."""
 
-_SIGN: Final = b'"$imagepolicy"'
-_COMMENT: Final = re.compile(r'#[ \t]*(\{[^\r\n]*"\$imagepolicy"[^\r\n]*\})[ \t]*(?=[\r\n]|\Z)')
+MAX_FILE_BYTES: Final = 4 << 20
+MAX_DEPTH: Final = 200
+_MAX_BRACKETS: Final = 4_000
+"""The parser's time grows with their depth, and while it counts it does not say how deep it is: 30,000 take seconds."""
+
+_SIGN: Final = '"$imagepolicy"'
+_OPENING: Final = re.compile(r"#[ \t]*(?=\{)")
 _BETWEEN: Final = re.compile(r"[ \t,\]}]*")
 _PROPERTIES: Final = re.compile(r"(?:[&!][^\s]*[ \t]+)*")
-_LINES: Final = re.compile(r"[\r\n]")
+_LINE_END: Final = re.compile(r"[\r\n]|\Z")
 _BREAK: Final = r"(?:\r\n|\r|\n)"
-_BLOCK: Final = re.compile(rf"(?P<head>[|>][^\r\n]*{_BREAK}(?:[ \t]*{_BREAK})*[ ]+)[^\r\n]*(?P<tail>\s*)")
+_BLOCK: Final = re.compile(
+    rf"(?P<head>[|>][^\r\n]*{_BREAK}(?:[ \t]*{_BREAK})*[ ]+)[^\r\n\x85\u2028\u2029]*(?P<tail>\s*)"
+)
 _PLAIN: Final = r"[A-Za-z0-9](?:[A-Za-z0-9._:/@+-]*[A-Za-z0-9._+-])?"
 _SAFE: Final = re.compile(_PLAIN)
 """What references consist of: nothing in it means anything to YAML, quoted or not. A colon at its end would."""
@@ -84,14 +91,16 @@ class Marked:
 
 def read(text: bytes) -> Marked:
     """Raises `YamlError`: a file in which marks stand cannot be parsed, or one of them cannot be followed."""
-    if _SIGN not in text:
+    if _SIGN.encode() not in text:
         return Marked(text=text)
+    if len(text) > MAX_FILE_BYTES:
+        raise YamlError(f"the file has {len(text):,} bytes; at most {MAX_FILE_BYTES:,} are searched for marks", 1)
     content = _decoded(text)
-    comments = list(_COMMENT.finditer(content))
-    events = _count(content)
-    found = _found_by_counting(content, comments, events) if events is not None else None
-    if found is not None:
-        return Marked(text=text, marks=found, events=events)
+    comments = list(_comments(content))
+    if content.count("[") + content.count("{") <= _MAX_BRACKETS and (events := _count(content)) is not None:
+        found = _found_by_counting(content, comments, events)
+        if found is not None:
+            return Marked(text=text, marks=found, events=events)
     return Marked(text=text, marks=_found_by_events(content, comments))
 
 
@@ -114,28 +123,56 @@ class _Span:
     event: ScalarEvent | AliasEvent
 
 
+@dataclass(frozen=True, slots=True)
+class _Comment:
+    """What looks like a mark: its line, where that begins, where the comment does, and what it holds."""
+
+    line: int
+    line_at: int
+    at: int
+    asked: str
+
+
 # --- Finding ---------------------------------------------------------------------------------------------------------
 def _decoded(text: bytes) -> str:
     try:
         return text.decode()
     except UnicodeDecodeError as error:
-        line = _line(text[: error.start].decode(), error.start)
+        line = 1 + _lines(text[: error.start].decode(), 0, error.start)
         raise YamlError("the file is not UTF-8", line, hint="Save it as UTF-8.") from None
 
 
-def _line(content: str, at: int) -> int:
-    """Counted from 1. LF, CR LF and CR alone end lines."""
-    return 1 + content.count("\n", 0, at) + content.count("\r", 0, at) - content.count("\r\n", 0, at)
+def _lines(content: str, start: int, end: int) -> int:
+    """How many lines end there, with LF, CR LF or CR alone."""
+    return content.count("\n", start, end) + content.count("\r", start, end) - content.count("\r\n", start, end)
 
 
-def _found_by_counting(content: str, comments: Sequence[re.Match[str]], events: int) -> tuple[Mark, ...] | None:
+def _comments(content: str) -> Iterator[_Comment]:
+    """The last comment of each line that could be one, if it does not begin inside of another."""
+    seen, line = 0, 1
+    while (sign := content.find(_SIGN, seen)) >= 0:
+        end = _end_of_line(content, sign)
+        line_at = max(content.rfind("\n", seen, sign), content.rfind("\r", seen, sign), seen - 1) + 1
+        line += _lines(content, seen, line_at)
+        opening = _OPENING.search(content, line_at, content.rfind(_SIGN, sign, end))
+        asked = content[opening.end() : end].rstrip(" \t") if opening else ""
+        if opening and asked.endswith("}"):
+            yield _Comment(line, line_at, opening.start(), asked)
+        seen = end
+
+
+def _end_of_line(content: str, at: int) -> int:
+    end = _LINE_END.search(content, at)
+    assert end is not None
+    return end.start()
+
+
+def _found_by_counting(content: str, comments: Sequence[_Comment], events: int) -> tuple[Mark, ...] | None:
     """None where a mark stands behind something else than one word, or is none."""
     spans = []
     for comment in comments:
-        at = comment.start()
-        line_at = max(content.rfind("\n", 0, at), content.rfind("\r", 0, at)) + 1
-        word = _WORD.search(content, line_at, at + 1)
-        if word is None or word.end() != at + 1:
+        word = _WORD.search(content, comment.line_at, comment.at + 1)
+        if word is None or word.end() != comment.at + 1:
             return None
         spans.append((word.start(), word.start("behind")))
     if not _are_scalars(content, spans, events):
@@ -143,13 +180,12 @@ def _found_by_counting(content: str, comments: Sequence[re.Match[str]], events: 
     return tuple(_mark_of_word(content, span, comment) for span, comment in zip(spans, comments, strict=True))
 
 
-def _mark_of_word(content: str, span: tuple[int, int], comment: re.Match[str]) -> Mark:
+def _mark_of_word(content: str, span: tuple[int, int], comment: _Comment) -> Mark:
     start, end = span
-    line = _line(content, start)
-    policy, part = _asked(comment[1], line)
+    policy, part = _asked(comment)
     style = content[start] if content[start] in "'\"" else ""
     value = content[start + len(style) : end - len(style)].strip()
-    return Mark(policy=policy, part=part, value=value, line=line, start=start, end=end, style=style)
+    return Mark(policy=policy, part=part, value=value, line=comment.line, start=start, end=end, style=style)
 
 
 def _are_scalars(content: str, spans: Sequence[tuple[int, int]], events: int) -> bool:
@@ -169,22 +205,32 @@ def _count(content: str) -> int | None:
         return None
 
 
-def _found_by_events(content: str, comments: Sequence[re.Match[str]]) -> tuple[Mark, ...]:
+def _found_by_events(content: str, comments: Sequence[_Comment]) -> tuple[Mark, ...]:
     spans = [_span(content, event) for event in _events(content) if isinstance(event, ScalarEvent | AliasEvent)]
     starts = [span.start for span in spans]
     return tuple(mark for comment in comments if (mark := _mark(content, comment, spans, starts)))
 
 
 def _events(content: str) -> Iterator[Event]:
-    parser = parser_of(content)
+    parser, depth = parser_of(content), 0
     try:
         while (event := parser.get_event()) is not None:
+            if isinstance(event, CollectionStartEvent):
+                depth += 1
+            elif isinstance(event, CollectionEndEvent):
+                depth -= 1
+            if depth > MAX_DEPTH:
+                raise YamlError(f"nested more than {MAX_DEPTH} deep", _line_of(event))
             yield event
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise YamlError(str(error.problem or "it is not YAML"), line) from None
     except yaml.YAMLError as error:  # a character that YAML does not allow
         raise YamlError(str(error).splitlines()[0], 1) from None
+
+
+def _line_of(event: Event) -> int:
+    return 1 if event.start_mark is None else event.start_mark.line + 1
 
 
 def _span(content: str, event: ScalarEvent | AliasEvent) -> _Span:
@@ -197,26 +243,26 @@ def _span(content: str, event: ScalarEvent | AliasEvent) -> _Span:
     return _Span(properties.end() if properties else start, end, event)
 
 
-def _mark(content: str, match: re.Match[str], spans: list[_Span], starts: list[int]) -> Mark | None:
+def _mark(content: str, comment: _Comment, spans: list[_Span], starts: list[int]) -> Mark | None:
     """None for what looks like a mark and is part of a text, or of a comment that began before it."""
-    line = _line(content, match.start())
-    before = bisect_right(starts, match.start()) - 1
+    at, line = comment.at, comment.line
+    before = bisect_right(starts, at) - 1
     span = spans[before] if before >= 0 else None
-    head_only = span is not None and _is_head(content, match.start(), span)
-    if span is not None and span.end > match.start() and not head_only:
+    head_only = span is not None and _is_head(comment, span)
+    if span is not None and span.end > at and not head_only:
         return None
     behind = 0 if span is None else span.start if head_only else span.end
-    if "#" in _LINES.split(content[behind : match.start()])[-1]:
+    if "#" in content[max(behind, comment.line_at) : at]:
         return None
-    policy, part = _asked(match[1], line)
-    if span is None or not (head_only or _BETWEEN.fullmatch(content, span.end, match.start())):
+    policy, part = _asked(comment)
+    if span is None or not (head_only or _BETWEEN.fullmatch(content, span.end, at)):
         raise YamlError("the mark stands behind no scalar", line, hint="Write it at the end of the scalar's own line.")
     if isinstance(span.event, AliasEvent):
         raise YamlError("the mark stands behind an alias", line, hint="Mark the scalar that has the anchor.")
     if not span.event.style and not span.event.value:
         raise YamlError("the marked scalar is empty", line, hint="Write the value that it has now.")
     style = span.event.style or ""
-    if not head_only and re.search(r"[\r\n]", content[span.start : span.end]):
+    if not head_only and span.start < comment.line_at:
         raise YamlError("the marked scalar has more than one line", line, hint="Write it in one line.")
     return Mark(
         policy=policy,
@@ -229,17 +275,16 @@ def _mark(content: str, match: re.Match[str], spans: list[_Span], starts: list[i
     )
 
 
-def _is_head(content: str, at: int, span: _Span) -> bool:
-    """Whether the place is in the first line of a block scalar, where its comment stands."""
-    if not isinstance(span.event, ScalarEvent) or span.event.style not in {"|", ">"} or not span.start <= at < span.end:
-        return False
-    return "\n" not in content[span.start : at] and "\r" not in content[span.start : at]
+def _is_head(comment: _Comment, span: _Span) -> bool:
+    """Whether the comment stands in the first line of a block scalar, behind its sign."""
+    is_block = isinstance(span.event, ScalarEvent) and span.event.style in {"|", ">"}
+    return is_block and comment.line_at <= span.start <= comment.at < span.end
 
 
-def _asked(text: str, line: int) -> tuple[str, str]:
+def _asked(comment: _Comment) -> tuple[str, str]:
     """Policy and part. A namespace before the policy, as Flux has it, is left out."""
     try:
-        found: Any = json.loads(text)
+        found: Any = json.loads(comment.asked)
     except ValueError:
         found = None
     asked = found.get("$imagepolicy") if isinstance(found, dict) else None
@@ -248,7 +293,7 @@ def _asked(text: str, line: int) -> tuple[str, str]:
     if not 1 <= len(words) <= 2 or not all(words):
         raise YamlError(
             "the mark cannot be read",
-            line,
+            comment.line,
             hint='Write # {"$imagepolicy": "POLICY"}, or "POLICY:tag", "POLICY:name", "POLICY:digest".',
         )
     return words[-1], part
@@ -318,7 +363,7 @@ def _prove_by_events(before: str, after: str, values: Mapping[Mark, str]) -> Non
         mark, value = wanted.pop((place.start, place.end), (None, "")) if place else (None, "")
         if mark is None:
             if _facts(was) != _facts(now):
-                raise _unproven(1 if now.start_mark is None else now.start_mark.line + 1)
+                raise _unproven(_line_of(now))
         elif not isinstance(now, ScalarEvent) or _beside(was) != _beside(now) or now.value.strip() != value:
             raise _unproven(mark.line)
     if wanted:

@@ -205,6 +205,43 @@ def test_a_mark_that_cannot_be_followed_is_named_with_its_line(text: str, line: 
     assert caught.value.line == line
 
 
+@pytest.mark.parametrize("end", ENDS)
+def test_lines_are_counted_whatever_ends_them(end: str) -> None:
+    text = f"a: 1\nb: c {MARK}\n# more\n\nd: e {MARK}\nf: |\n  g\nh: 'i' {MARK}".replace("\n", end)
+
+    assert [mark.line for mark in marks(text.encode())] == [2, 5, 8]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[" * 100_000 + f"{MARK}\n", "deep"),
+        (f"a: {MARK}\n" + "b: {a: [" * 100_000, "deep|expected"),
+        (f"a: b {MARK}\n" + "# x\n" * 1_100_000, "bytes"),
+    ],
+    ids=["brackets", "mappings", "large"],
+)
+def test_files_that_are_made_to_keep_us_busy_are_refused(text: str, words: str) -> None:
+    """Found out by the suite's own deadline: the parser would take minutes."""
+    with pytest.raises(YamlError, match=words):
+        marks(text.encode())
+
+
+@pytest.mark.parametrize(
+    "line", ['#{"$imagepolicy"', '"$imagepolicy"', "#{", '# {"$imagepolicy": "a"} ', "} ", '{"$imagepolicy"}']
+)
+def test_long_lines_of_what_looks_like_marks_keep_nobody_busy(line: str) -> None:
+    text = f"a: |\n  {line * 50_000}\nb: c {MARK}\n"
+
+    assert [mark.value for mark in marks(text.encode())] == ["c"]
+
+
+def test_many_marks_that_are_none_keep_nobody_busy() -> None:
+    text = "a: |\n" + f"  b: c {MARK}\n" * 50_000 + f"d: e {MARK}\n" + f"# f: g {MARK}\n" * 40_000
+
+    assert [mark.value for mark in marks(text.encode())] == ["e"]
+
+
 def test_a_file_that_is_not_utf_8_is_named() -> None:
     with pytest.raises(YamlError, match="UTF-8") as caught:
         marks(f"a: 1\nb: \xe4 {MARK}\n".encode("latin-1"))
