@@ -68,18 +68,24 @@ def value_of(tag: str, chosen: Filter | None) -> str | None:
     """What the rule looks at; None for a tag that the filter leaves out."""
     if chosen is None:
         return tag
-    match = _compiled(chosen.pattern).search(tag)
+    match = compiled(chosen.pattern).search(tag)
     if match is None:
         return None
     return _expanded(match, chosen.extract) if chosen.extract else tag
 
 
 @lru_cache(maxsize=256)
-def _compiled(pattern: str) -> re.Pattern[str]:
+def compiled(pattern: str) -> re.Pattern[str]:
+    """Groups may be named as in Go, too. Raises `re.error`."""
     return re.compile(pattern.replace("(?<", "(?P<").replace("(?P<=", "(?<=").replace("(?P<!", "(?<!"))
 
 
 _REFERENCE: Final = re.compile(r"\$(?:\$|\{(\w+)\}|(\w+))", re.ASCII)
+
+
+def group_names(template: str) -> list[str]:
+    """The groups that a template for `extract` names."""
+    return [name for found in _REFERENCE.finditer(template) if (name := found[1] or found[2])]
 
 
 def _expanded(match: re.Match[str], template: str) -> str:
@@ -241,7 +247,7 @@ def _against(policy: ImagePolicy, found: Found, past: Past, now: datetime) -> He
     missing = sorted(set(policy.platforms) - found.platforms)
     if missing:
         return Held(tag=found.tag, reason=Reason.PLATFORM, detail=f"without {', '.join(missing)}")
-    if policy.signed and not found.is_signed:
+    if policy.signing_key and not found.is_signed:
         return Held(tag=found.tag, reason=Reason.UNSIGNED)
     since = created(found) or past.first_seen.get(found.tag, now)
     if now - since < policy.min_age:

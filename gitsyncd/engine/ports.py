@@ -43,6 +43,9 @@ class Calendar(Protocol):
     def at(self, name: str, moment: datetime, ring: Callable[[], None]) -> None:
         """Ring once at `moment` (aware), or at once when it is past. A later call with the same name replaces this."""
 
+    def following(self, expression: str, time_zone: str, after: datetime) -> datetime | None:
+        """The first moment after that one which a cron expression means, in UTC; None when there is none."""
+
 
 class Log(Protocol):
     """A structured log: a constant phrase and facts as keys."""
