@@ -10,13 +10,14 @@ Here: order, age, platforms, quarantine. Not here: asking registries, checking s
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Generator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 from typing import Any, Final
 
+from gitsyncd.core.reference import image_name
 from gitsyncd.core.semver import Range, parse_range, version
 from gitsyncd.model.image import (
     Choice,
@@ -229,7 +230,7 @@ def _known_before(policy: ImagePolicy, tag: str, past: Past) -> Held | None:
     if past.locked:
         return Held(tag=tag, reason=Reason.LOCKED, detail=past.locked)
     for entry in past.quarantined:
-        if entry.image == policy.image and entry.tag == tag:
+        if _names(entry, policy, tag):
             return Held(tag=tag, reason=Reason.QUARANTINED, detail=entry.reason)
     return None
 
@@ -242,7 +243,7 @@ def _against(policy: ImagePolicy, found: Found, past: Past, now: datetime) -> He
     if is_current and past.locked:
         return Held(tag=found.tag, reason=Reason.LOCKED, detail=past.locked)
     for entry in past.quarantined:
-        if entry.image == policy.image and found.digest == entry.digest:
+        if _names(entry, policy, "", found.digest):
             return Held(tag=found.tag, reason=Reason.QUARANTINED, detail=entry.reason)
     missing = sorted(set(policy.platforms) - found.platforms)
     if missing:
@@ -253,6 +254,26 @@ def _against(policy: ImagePolicy, found: Found, past: Past, now: datetime) -> He
     if now - since < policy.min_age:
         return Held(tag=found.tag, reason=Reason.TOO_YOUNG, detail=f"of {since:%Y-%m-%dT%H:%M:%SZ}")
     return None
+
+
+def is_quarantined(policy: ImagePolicy, found: Found, entries: Iterable[Quarantined]) -> bool:
+    """Whether this must not come back, by its tag or by its digest."""
+    return any(_names(entry, policy, found.tag, found.digest) for entry in entries)
+
+
+def _names(entry: Quarantined, policy: ImagePolicy, tag: str, digest: str = "") -> bool:
+    """Whether an entry speaks of this tag or digest of the policy's image, however the image is written there."""
+    if not ((entry.tag and entry.tag == tag) or (entry.digest and entry.digest == digest)):
+        return False
+    return _normal(entry.image) == _normal(policy.image)
+
+
+@lru_cache(maxsize=1024)
+def _normal(image: str) -> str:
+    try:
+        return str(image_name(image))
+    except ValueError:
+        return image
 
 
 def follows_digest(policy: ImagePolicy) -> bool:

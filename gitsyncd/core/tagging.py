@@ -6,7 +6,7 @@ Which tag of a policy is wanted is `core.images`; how a scalar is written into a
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from gitsyncd.core.images import is_backwards
@@ -89,11 +89,29 @@ def _digest(policy: ImagePolicy, selected: Found, held: Standing, *, moved: bool
     return selected.digest if moved or not held.digest else held.digest
 
 
+def move(file: str, policy: ImagePolicy, mark: Mark, value: str) -> ImageChange:
+    """What writing this value at this mark is, in words for people."""
+    before, after = standing(mark), standing(replace(mark, value=value))
+    return ImageChange(
+        file=file,
+        policy=policy.name,
+        image=policy.image,
+        before=_shown(before),
+        after=_shown(after),
+        old=mark.value,
+        new=value,
+    )
+
+
+def _shown(found: Standing) -> str:
+    return found.tag + (f"@{found.digest}" if found.digest else "")
+
+
 # --- The commit ------------------------------------------------------------------------------------------------------
 def message(template: str, changes: Sequence[ImageChange], *, agent: str) -> str:
     """The whole message: the template filled in, and a trailer for each policy and each image that moves."""
     policies = _distinct(change.policy for change in changes)
-    moves = _distinct(f"{change.image}:{change.before or 'none'} -> {change.after}" for change in changes)
+    moves = _distinct(_move(change) for change in changes if change.after)
     parts = {
         "summary": _summary(changes, policies),
         "policies": ", ".join(policies),
@@ -108,10 +126,18 @@ def message(template: str, changes: Sequence[ImageChange], *, agent: str) -> str
     return f"{text.strip()}\n\n" + "\n".join(trailers) + "\n"
 
 
+def _move(change: ImageChange) -> str:
+    if not change.before:
+        return f"{change.image} -> {change.after}"
+    if change.before.startswith("@"):
+        return f"{change.image}{change.before} -> {change.after.removeprefix('@')}"
+    return f"{change.image}:{change.before} -> {change.after}"
+
+
 def _summary(changes: Sequence[ImageChange], policies: Sequence[str]) -> str:
-    after = _distinct(change.after for change in changes)
     if len(policies) == 1:
-        return f"Update {policies[0]} to {after[0].partition('@')[0]}"
+        tags = [tag for change in changes if (tag := change.after.partition("@")[0])]
+        return f"Update {policies[0]} to {tags[0]}" if tags else f"Update {policies[0]}"
     named = f": {', '.join(policies)}" if len(policies) <= _MOST_NAMED else ""
     return f"Update {len(policies)} images{named}"
 

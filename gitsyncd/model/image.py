@@ -152,6 +152,30 @@ class Quarantined:
     tag: str = ""
     digest: str = ""
     reason: str = ""
+    since: str = ""
+    commit: str = ""
+    """The one that brought it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuarantinedCommit:
+    """A commit whose tree must not be admitted again."""
+
+    commit: str
+    reason: str = ""
+    since: str = ""
+
+
+QUARANTINE_FILE = ".gitsyncd/quarantine.yaml"
+"""From the root of a repository."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quarantine:
+    """What a repository says must not come back."""
+
+    images: tuple[Quarantined, ...] = ()
+    commits: tuple[QuarantinedCommit, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
