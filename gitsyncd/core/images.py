@@ -10,13 +10,14 @@ Here: order, age, platforms, quarantine. Not here: asking registries, checking s
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Generator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 from typing import Any, Final
 
+from gitsyncd.core.reference import image_name
 from gitsyncd.core.semver import Range, parse_range, version
 from gitsyncd.model.image import (
     Choice,
@@ -68,18 +69,24 @@ def value_of(tag: str, chosen: Filter | None) -> str | None:
     """What the rule looks at; None for a tag that the filter leaves out."""
     if chosen is None:
         return tag
-    match = _compiled(chosen.pattern).search(tag)
+    match = compiled(chosen.pattern).search(tag)
     if match is None:
         return None
     return _expanded(match, chosen.extract) if chosen.extract else tag
 
 
 @lru_cache(maxsize=256)
-def _compiled(pattern: str) -> re.Pattern[str]:
+def compiled(pattern: str) -> re.Pattern[str]:
+    """Groups may be named as in Go, too. Raises `re.error`."""
     return re.compile(pattern.replace("(?<", "(?P<").replace("(?P<=", "(?<=").replace("(?P<!", "(?<!"))
 
 
 _REFERENCE: Final = re.compile(r"\$(?:\$|\{(\w+)\}|(\w+))", re.ASCII)
+
+
+def group_names(template: str) -> list[str]:
+    """The groups that a template for `extract` names."""
+    return [name for found in _REFERENCE.finditer(template) if (name := found[1] or found[2])]
 
 
 def _expanded(match: re.Match[str], template: str) -> str:
@@ -223,7 +230,7 @@ def _known_before(policy: ImagePolicy, tag: str, past: Past) -> Held | None:
     if past.locked:
         return Held(tag=tag, reason=Reason.LOCKED, detail=past.locked)
     for entry in past.quarantined:
-        if entry.image == policy.image and entry.tag == tag:
+        if _names(entry, policy, tag):
             return Held(tag=tag, reason=Reason.QUARANTINED, detail=entry.reason)
     return None
 
@@ -236,17 +243,37 @@ def _against(policy: ImagePolicy, found: Found, past: Past, now: datetime) -> He
     if is_current and past.locked:
         return Held(tag=found.tag, reason=Reason.LOCKED, detail=past.locked)
     for entry in past.quarantined:
-        if entry.image == policy.image and found.digest == entry.digest:
+        if _names(entry, policy, "", found.digest):
             return Held(tag=found.tag, reason=Reason.QUARANTINED, detail=entry.reason)
     missing = sorted(set(policy.platforms) - found.platforms)
     if missing:
         return Held(tag=found.tag, reason=Reason.PLATFORM, detail=f"without {', '.join(missing)}")
-    if policy.signed and not found.is_signed:
+    if policy.signing_key and not found.is_signed:
         return Held(tag=found.tag, reason=Reason.UNSIGNED)
     since = created(found) or past.first_seen.get(found.tag, now)
     if now - since < policy.min_age:
         return Held(tag=found.tag, reason=Reason.TOO_YOUNG, detail=f"of {since:%Y-%m-%dT%H:%M:%SZ}")
     return None
+
+
+def is_quarantined(policy: ImagePolicy, found: Found, entries: Iterable[Quarantined]) -> bool:
+    """Whether this must not come back, by its tag or by its digest."""
+    return any(_names(entry, policy, found.tag, found.digest) for entry in entries)
+
+
+def _names(entry: Quarantined, policy: ImagePolicy, tag: str, digest: str = "") -> bool:
+    """Whether an entry speaks of this tag or digest of the policy's image, however the image is written there."""
+    if not ((entry.tag and entry.tag == tag) or (entry.digest and entry.digest == digest)):
+        return False
+    return _normal(entry.image) == _normal(policy.image)
+
+
+@lru_cache(maxsize=1024)
+def _normal(image: str) -> str:
+    try:
+        return str(image_name(image))
+    except ValueError:
+        return image
 
 
 def follows_digest(policy: ImagePolicy) -> bool:

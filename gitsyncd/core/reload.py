@@ -33,6 +33,10 @@ def changes(before: Configuration, after: Configuration) -> list[str]:
     found += _differences("source", {s.name: s for s in before.sources}, {s.name: s for s in after.sources})
     found += _differences("cluster", {c.name: c for c in before.clusters}, {c.name: c for c in after.clusters})
     found += _differences("target", {t.id: t for t in before.targets}, {t.id: t for t in after.targets})
+    images = (before.images, after.images)
+    found += _differences("registry", *({r.prefix: r for r in each.registries} for each in images))
+    found += _differences("policy", *({p.name: p for p in each.policies} for each in images))
+    found += _differences("update", *({u.name: u for u in each.updates} for each in images))
     return found
 
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 # Named here too, because whoever uses a port needs them.
 from gitsyncd.model.answers import ApplyOptions, ClusterIdentity, Discovery, Listing, WatchEvent
 from gitsyncd.model.ids import ObjectId, ResourceType
-from gitsyncd.model.image import Found, ImagePolicy
+from gitsyncd.model.image import Found, ImagePolicy, Mark, Quarantine
 from gitsyncd.model.inventory import Inventory
 from gitsyncd.model.lease import Candidate, Lease
 from gitsyncd.model.manifest import Document
@@ -42,6 +42,9 @@ class Calendar(Protocol):
 
     def at(self, name: str, moment: datetime, ring: Callable[[], None]) -> None:
         """Ring once at `moment` (aware), or at once when it is past. A later call with the same name replaces this."""
+
+    def following(self, expression: str, time_zone: str, after: datetime) -> datetime | None:
+        """The first moment after that one which a cron expression means, in UTC; None when there is none."""
 
 
 class Log(Protocol):
@@ -130,6 +133,19 @@ class ImageRegistry(Protocol):
         """
 
     async def close(self) -> None: ...
+
+
+class FileEditor(Protocol):
+    """Marked scalars of YAML files, and the file that says what must not come back. `file` is for messages."""
+
+    def marks(self, file: str, content: bytes) -> Sequence[Mark]:
+        """All marks, in the order of the file. Raises `ManifestInvalid`."""
+
+    def edited(self, file: str, content: bytes, values: Mapping[Mark, str]) -> bytes:
+        """The content with these values at these marks, and every other byte as it was. Raises `ManifestInvalid`."""
+
+    def quarantined(self, file: str, content: bytes) -> Quarantine:
+        """Raises `ManifestInvalid`."""
 
 
 class Renderer(Protocol):

@@ -11,6 +11,7 @@
         MirrorDamaged         wait          quarantined and cloned afresh at the next look
         PushRefused           fix-repo      a hook, a protected branch, no permission to write
         PushContended         wait          others were faster, again and again
+        TooManyCommits        wait          an update has had its commits of this hour
       RenderError             fix-repo      not retried before the next revision
         ManifestInvalid       fix-repo      file and line
         RendererFailed        fix-repo      the child that reads manifests died or ran out of memory
@@ -167,6 +168,14 @@ class PushContended(SourceError):
     """Others were faster each time. Nothing was pushed."""
 
     default_hint = "Nothing to do: it is tried again. If it happens often, push to a branch of its own (`push.branch`)."
+
+
+class TooManyCommits(SourceError):
+    """An update has made as many commits within an hour as it may."""
+
+    default_hint = (
+        "Nothing to do: it is written later. See which policy moves so often, or raise `max_commits_per_hour`."
+    )
 
 
 class RenderError(GitsyncdError):

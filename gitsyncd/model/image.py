@@ -8,6 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from pathlib import Path
+
+from gitsyncd.model.source import BearerAuth, PasswordAuth
 
 
 class Rule(StrEnum):
@@ -53,6 +56,14 @@ class Filter:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """Moments on the calendar of a time zone."""
+
+    cron: str
+    time_zone: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ImagePolicy:
     """Which tag of an image is wanted."""
 
@@ -66,8 +77,37 @@ class ImagePolicy:
     pin_digest: PinDigest = PinDigest.NEVER
     platforms: tuple[str, ...] = ()
     """`os/architecture` or `os/architecture/variant`; all of them must be in the image."""
-    signed: bool = False
-    """Whether a signature is asked for."""
+    signing_key: Path | None = None
+    """A public key file; when it is given, a signature by that key is asked for."""
+    interval: timedelta = timedelta(minutes=5)
+    """How often the registry is asked."""
+    schedule: Schedule | None = None
+    """When it is asked, in place of `interval`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DockerConfigAuth:
+    """What `docker login` writes. Helpers that it names run only if they are allowed."""
+
+    file: Path
+
+
+RegistryAuth = PasswordAuth | BearerAuth | DockerConfigAuth
+"""Credentials by file; the files are read at each use."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegistryAccess:
+    """How the registry of some images is reached."""
+
+    prefix: str
+    """Whole components of an image's name from its beginning; the longest that fits decides."""
+    auth: RegistryAuth | None = None
+    ca_file: Path | None = None
+    allow_plain_http: bool = False
+    proxy: str = ""
+    credential_helpers: tuple[Path, ...] = ()
+    """Programs that a docker configuration may name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +152,30 @@ class Quarantined:
     tag: str = ""
     digest: str = ""
     reason: str = ""
+    since: str = ""
+    commit: str = ""
+    """The one that brought it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuarantinedCommit:
+    """A commit whose tree must not be admitted again."""
+
+    commit: str
+    reason: str = ""
+    since: str = ""
+
+
+QUARANTINE_FILE = ".gitsyncd/quarantine.yaml"
+"""From the root of a repository."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quarantine:
+    """What a repository says must not come back."""
+
+    images: tuple[Quarantined, ...] = ()
+    commits: tuple[QuarantinedCommit, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,3 +200,18 @@ class Mark:
     end: int
     style: str
     """`'`, `"`, `|`, `>` or empty for a plain scalar."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageChange:
+    """One marked scalar that a commit changes."""
+
+    file: str
+    policy: str
+    image: str
+    before: str
+    """The tag, with `@` and the digest where one stood there; empty where none could be told."""
+    after: str
+    old: str
+    """The scalar's value, before and after."""
+    new: str

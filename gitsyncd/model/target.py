@@ -9,7 +9,9 @@ from enum import StrEnum
 from pathlib import Path
 
 from gitsyncd.model.ids import ObjectId
+from gitsyncd.model.image import ImagePolicy, RegistryAccess
 from gitsyncd.model.source import Source
+from gitsyncd.model.update import Update
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,6 +187,15 @@ class Agent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Images:
+    """From registry to commit."""
+
+    registries: tuple[RegistryAccess, ...] = ()
+    policies: tuple[ImagePolicy, ...] = ()
+    updates: tuple[Update, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Configuration:
     """One agent file, read, validated and resolved as a whole."""
 
@@ -193,3 +204,4 @@ class Configuration:
     sources: tuple[Source, ...]
     clusters: tuple[Cluster, ...]
     targets: tuple[Target, ...]
+    images: Images = Images()

@@ -81,6 +81,7 @@ ADVICE = {
     "MirrorDamaged": "Nothing, unless it happens again: then the disk is failing.",
     "PushRefused": "Let the writer push to that branch, or let it push to one of its own and open pull requests.",
     "PushContended": "Nothing: it is tried again.",
+    "TooManyCommits": "Nothing: it is written later. A policy that moves so often may follow the wrong tags.",
     "ManifestInvalid": "Correct the file at the line that is named. "
     "A revision with one such file is applied to no object of the target, and nothing is deleted.",
     "RendererFailed": "Look at what the revision added: a file that no manifest should be.",

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from gitsyncd.daemon import Daemon
+from gitsyncd.edges.schedule import cron_moment
 from gitsyncd.edges.store import MemoryStore
 from gitsyncd.engine.target_loop import TargetLoop
 from gitsyncd.model.ids import ObjectId
@@ -83,6 +84,9 @@ class VirtualCalendar:
     def at(self, _name: str, moment: datetime, ring: Callable[[], None]) -> None:
         seconds = (moment - VirtualClock().now()).total_seconds()
         asyncio.get_running_loop().call_later(max(0.0, seconds), ring)
+
+    def following(self, expression: str, time_zone: str, after: datetime) -> datetime | None:
+        return cron_moment(expression, time_zone, after)
 
 
 class World:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from gitsyncd.edges.config import schema
 from gitsyncd.edges.config.files import Files
+from gitsyncd.edges.config.images import images
 from gitsyncd.edges.config.mistakes import Mistakes
 from gitsyncd.edges.config.sources import source
 from gitsyncd.edges.config.values import PLACEHOLDER, is_branch, quoted, split_address
@@ -27,6 +28,7 @@ from gitsyncd.model.target import (
     DriftAction,
     ForeignFields,
     IgnoreRule,
+    Images,
     InCluster,
     Kubeconfig,
     Listen,
@@ -71,6 +73,7 @@ def resolve(draft: Draft, file: Path, environ: Mapping[str, str], mistakes: Mist
         sources=tuple(sources.values()),
         clusters=tuple(clusters.values()),
         targets=tuple(target for index, item in draft.targets.items() for target in resolver.expand(index, item)),
+        images=images(draft.file.images, sources, files, mistakes) if draft.file.images else Images(),
     )
 
 

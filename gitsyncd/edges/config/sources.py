@@ -63,7 +63,7 @@ _FIXES = {
 
 def source(item: schema.Source, at: KeyPath, files: Files, mistakes: Mistakes) -> Source:
     """What the file says of one source; only to be used when there is no mistake."""
-    kind = "ssh" if is_ssh(item.url) else item.url.partition(":")[0]
+    kind = address_kind(item.url)
     _fits(item, kind, at, mistakes)
     return Source(
         name=item.name,
@@ -88,6 +88,20 @@ def _fits(item: schema.Source, kind: str, at: KeyPath, mistakes: Mistakes) -> No
     if kind == "ssh" and not item.auth and not mistakes.spoilt(*at, "auth"):
         what = "is an address over SSH, which takes a key and the keys that the server may have"
         mistakes.add((*at, "url"), what, "write auth: {ssh_key_file: …, known_hosts_file: …}")
+
+
+def credentials(auth: schema.Auth, url: str, at: KeyPath, files: Files, mistakes: Mistakes) -> GitAuth | None:
+    """Others than the source's own, for the same address. None after a mistake."""
+    kind = address_kind(url)
+    if kind == "file":
+        mistakes.add(at, "means nothing for a file:// address", "remove it")
+        return None
+    return _auth(auth, url, kind, at, files, mistakes)
+
+
+def address_kind(url: str) -> str:
+    """`https`, `ssh` or `file`."""
+    return "ssh" if is_ssh(url) else url.partition(":")[0]
 
 
 def _auth(auth: schema.Auth, url: str, kind: str, at: KeyPath, files: Files, mistakes: Mistakes) -> GitAuth | None:

@@ -8,13 +8,17 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
+from gitsyncd.core.images import compiled
+from gitsyncd.core.reference import image_name, is_tag
+from gitsyncd.core.semver import parse_range
+from gitsyncd.edges.schedule import cron_moment, zone
 from gitsyncd.model.address import SshAddress, is_ssh
 from gitsyncd.model.units import parse_duration
 
@@ -206,6 +210,109 @@ def _listen(text: str) -> str:
     return text
 
 
+def _image(text: str) -> str:
+    try:
+        image_name(text)
+    except ValueError as error:
+        raise wrong(str(error), "write it without tag and digest, such as registry.example.com/team/front") from None
+    return text
+
+
+def _image_prefix(text: str) -> str:
+    try:
+        image_name(f"{text.rstrip('/')}/x")
+    except ValueError as error:
+        raise wrong(str(error), "write a host, or a host and a path, such as registry.example.com/team") from None
+    return text.rstrip("/")
+
+
+def _image_tag(text: str) -> str:
+    if not is_tag(text):
+        raise wrong(f"{quoted(text)} is no tag", "write the tag alone, such as latest")
+    return text
+
+
+def _semver_range(text: str) -> str:
+    try:
+        parse_range(text)
+    except ValueError as error:
+        raise wrong(str(error), 'write it like ">=1.2 <2", "~1.4" or "1.x"') from None
+    return text
+
+
+def _regular_expression(text: str) -> str:
+    try:
+        compiled(text)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise wrong(f"is no regular expression: {error}", "write it like ^v(?P<version>.+)$") from None
+    return text
+
+
+def _schedule(text: str) -> str:
+    try:
+        found = cron_moment(text, "UTC", datetime(2024, 1, 1, tzinfo=UTC))
+    except ValueError as error:
+        raise wrong(str(error), 'write it like "*/10 8-18 * * 1-5"') from None
+    if found is None:
+        raise wrong("never comes", "correct the day or the month")
+    return text
+
+
+def _time_zone(text: str) -> str:
+    try:
+        zone(text)
+    except ValueError as error:
+        raise wrong(str(error), "write it like Europe/Berlin; the machine needs the package tzdata") from None
+    return text
+
+
+def _proxy(text: str) -> str:
+    if "@" in text:
+        what = "holds a user name or a password, which a proxy cannot be given"
+        raise wrong(what, "write the address alone, such as http://proxy.example.com:3128")
+    parts = _split(text)
+    if parts.scheme != "http" or not parts.hostname or parts.path not in {"", "/"} or parts.query or parts.fragment:
+        raise wrong("is no address of a proxy", "write it like http://proxy.example.com:3128")
+    return text
+
+
+def _platform(text: str) -> str:
+    if not re.fullmatch(r"[a-z0-9]+/[a-z0-9_]+(/[a-z0-9]+)?", text):
+        raise wrong(f"{quoted(text)} is no platform", "write os/architecture, such as linux/amd64")
+    return text
+
+
+def _one_line(text: str) -> str:
+    if not text.strip() or not text.isprintable():
+        raise wrong("is empty or holds a control character", "write one line of text")
+    return text.strip()
+
+
+def _email(text: str) -> str:
+    if not re.fullmatch(r"[^\s<>@]+@[^\s<>@]+", text) or not text.isprintable():
+        raise wrong(f"{quoted(text)} is no address", "write it like gitsyncd@example.com")
+    return text
+
+
+def _folder_path(text: str) -> str:
+    if PLACEHOLDER.search(text):
+        raise wrong("has a placeholder, which only paths of targets may have", "write the path itself")
+    return _path(text)
+
+
+MESSAGE_PARTS = frozenset({"summary", "policies", "changes", "files", "agent"})
+
+
+def _message(text: str) -> str:
+    for name in PLACEHOLDER.findall(text):
+        if name not in MESSAGE_PARTS:
+            known = ", ".join(f"{{{part}}}" for part in sorted(MESSAGE_PARTS))
+            raise wrong(f"{quoted('{' + name + '}')} is no placeholder", f"known are {known}")
+    if not text.strip() or "\x00" in text:
+        raise wrong("is empty", "write a message, such as {summary}")
+    return text
+
+
 def _checked(check: Callable[[str], str], description: str, **schema: Any) -> Any:
     """Metadata for `Annotated`: the check, and what the JSON Schema and the reference page say of the type."""
     return (AfterValidator(check), Field(json_schema_extra={"x-type": description, **schema}))
@@ -226,3 +333,16 @@ LabelValue = Annotated[str, *_checked(_label_value, "label value")]
 SourceUrl = Annotated[str, *_checked(_source_url, "address", pattern="^((https|ssh|file)://|[^/@:]+@)")]
 ListenAddress = Annotated[str, *_checked(_listen, "address and port", pattern=":[0-9]{1,5}$")]
 ServerUrl = Annotated[str, *_checked(_server_url, "address", pattern="^https://")]
+ImageText = Annotated[str, *_checked(_image, "image")]
+ImagePrefix = Annotated[str, *_checked(_image_prefix, "beginning of images")]
+ImageTag = Annotated[str, *_checked(_image_tag, "tag")]
+SemverRange = Annotated[str, *_checked(_semver_range, "range of versions")]
+RegularExpression = Annotated[str, *_checked(_regular_expression, "regular expression")]
+Schedule = Annotated[str, *_checked(_schedule, "cron schedule")]
+TimeZone = Annotated[str, *_checked(_time_zone, "time zone")]
+ProxyUrl = Annotated[str, *_checked(_proxy, "address", pattern="^http://")]
+Platform = Annotated[str, *_checked(_platform, "platform")]
+OneLine = Annotated[str, *_checked(_one_line, "text")]
+Email = Annotated[str, *_checked(_email, "address")]
+FolderPath = Annotated[str, *_checked(_folder_path, "path")]
+CommitMessage = Annotated[str, *_checked(_message, "text with placeholders")]

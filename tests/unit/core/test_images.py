@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -226,7 +227,7 @@ def test_an_image_without_a_platform_that_is_asked_for_is_held_by_name_of_it() -
 def test_an_image_without_a_signature_is_held_where_one_is_asked_for() -> None:
     registry = Registry(image("1.2.0"), image("1.1.0", is_signed=True))
 
-    assert registry.chosen(policy(signed=True)) == ("1.1.0", [("1.2.0", Reason.UNSIGNED)])
+    assert registry.chosen(policy(signing_key=Path("cosign.pub"))) == ("1.1.0", [("1.2.0", Reason.UNSIGNED)])
 
 
 @pytest.mark.parametrize(

@@ -74,8 +74,8 @@ WHOLE_FILE: list[tuple[str, str]] = [
     (HEAD + "sources: {}\n", "3: sources: is not a list; write [one, two], or one item per line after a dash"),
     (HEAD + "tagets: []\n", "3: tagets: is unknown; did you mean targets?"),
     (HEAD + "include: [conf.d/*.yaml]\n", "3: include: is not supported yet; remove it"),
-    (HEAD + "images: {}\n", "3: images: is not supported yet; remove it"),
-    (HEAD + "zzz: 1\n", "3: zzz: is unknown; known are agent, clusters, sources, targets, version"),
+    (HEAD + "include: [x.yaml]\n", "3: include: is not supported yet; remove it"),
+    (HEAD + "zzz: 1\n", "3: zzz: is unknown; known are agent, clusters, images, sources, targets, version"),
     (
         HEAD + "sources: !x []\n",
         "3: sources: has a tag, which means nothing here; remove the word that begins with !",

@@ -47,6 +47,7 @@ from gitsyncd.model.errors import (
     StandingBy,
     StateError,
     Throttled,
+    TooManyCommits,
     UsageError,
 )
 
@@ -60,6 +61,7 @@ REMEDIES: dict[type[GitsyncdError], Remedy] = {
     MirrorDamaged: Remedy.WAIT,
     PushRefused: Remedy.FIX_REPO,
     PushContended: Remedy.WAIT,
+    TooManyCommits: Remedy.WAIT,
     RenderError: Remedy.FIX_REPO,
     ManifestInvalid: Remedy.FIX_REPO,
     RendererFailed: Remedy.FIX_REPO,

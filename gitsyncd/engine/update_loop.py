@@ -1,0 +1,241 @@
+"""Writing choices into a repository: one loop per update, one commit for everything that is due.
+
+Belongs here: when something is written, how much of it an hour, and what is told. Does not belong here: what is written
+at a mark (`core.tagging`), how a file is changed and a commit pushed (edges), and choosing (`image_loop`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+from gitsyncd.core.backoff import next_delay
+from gitsyncd.core.images import is_quarantined
+from gitsyncd.core.tagging import message, move, new_values
+from gitsyncd.engine.trigger import Bell
+from gitsyncd.model.errors import GitsyncdError, ManifestInvalid, TooManyCommits
+from gitsyncd.model.image import QUARANTINE_FILE, Found, ImageChange, ImagePolicy, Mark, Quarantined
+from gitsyncd.model.units import rfc3339
+from gitsyncd.model.update import Proposal, Tip, Update, Written
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from gitsyncd.engine.image_loop import PolicyLoop
+    from gitsyncd.engine.ports import Clock, FileEditor, Log, Store, Writer
+
+_RETRY = timedelta(seconds=15)
+_CAP = timedelta(minutes=5)
+_FRESH_S = 2.0
+"""What was read so lately is not read again: policies that look at the same time share it."""
+_HOUR = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sight:
+    """What a branch has for policies, as of one commit."""
+
+    commit: str = ""
+    marks: Mapping[str, Sequence[tuple[str, Mark]]] = field(default_factory=dict)
+    """By policy: file and mark."""
+    quarantined: Sequence[Quarantined] = ()
+    problems: Sequence[ManifestInvalid] = ()
+    """Files that cannot be read, and are left alone."""
+
+
+class UpdateLoop:
+    """One repository and branch to write to."""
+
+    def __init__(
+        self, update: Update, writer: Writer, editor: FileEditor, *, agent: str, clock: Clock, log: Log, store: Store
+    ) -> None:
+        self.update = update
+        self.policies: list[PolicyLoop] = []
+        self.bell = Bell()
+        self.followers: list[Bell] = []
+        """Rung when a commit was pushed: those who follow the repository."""
+        self.seen = Sight()
+        self.last: Written | None = None
+        self.last_at: datetime | None = None
+        self.error: GitsyncdError | None = None
+        self._writer = writer
+        self._editor = editor
+        self._agent = agent
+        self._clock = clock
+        self._log = log
+        self._store = store
+        self._reading = asyncio.Lock()
+        self._read_at = -_FRESH_S
+        self._known: dict[str, tuple[bytes, tuple[Mark, ...]]] = {}
+        """By file: a digest of its content, and its marks."""
+        self._failures = 0
+        self._commits: list[datetime] = []
+        self._remembered()
+
+    # --- Reading -------------------------------------------------------------------------------------------------
+
+    async def sight(self) -> Sight:
+        """What the branch has now. Raises `SourceError`."""
+        async with self._reading:
+            if self._clock.monotonic() - self._read_at >= _FRESH_S:
+                await self._writer.write(self._only_look, branch=self.update.branch, paths=self.update.paths)
+                self._read_at = self._clock.monotonic()
+            return self.seen
+
+    def _only_look(self, tip: Tip) -> None:
+        self.seen = self._sight(tip)
+
+    def _sight(self, tip: Tip) -> Sight:
+        marks: dict[str, list[tuple[str, Mark]]] = {}
+        problems: list[ManifestInvalid] = []
+        known = {}
+        for file, content in sorted(tip.files.items()):
+            if file == QUARANTINE_FILE:
+                continue
+            digest = sha256(content).digest()
+            before = self._known.get(file)
+            try:
+                found = before[1] if before and before[0] == digest else tuple(self._editor.marks(file, content))
+            except ManifestInvalid as error:
+                problems.append(error)
+                continue
+            known[file] = (digest, found)
+            for mark in found:
+                marks.setdefault(mark.policy, []).append((file, mark))
+        self._known = known
+        content = tip.files.get(QUARANTINE_FILE, b"")
+        # A file that says what must not come back and cannot be read stops everything: its error is raised.
+        quarantined = self._editor.quarantined(QUARANTINE_FILE, content).images if content else ()
+        return Sight(commit=tip.commit, marks=marks, quarantined=quarantined, problems=problems)
+
+    # --- Writing -------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """For ever."""
+        while True:
+            await self.bell.wait(self._pause_s())
+            for policy in self.policies:
+                await policy.settled()  # what is chosen at the same time is one commit
+            self.bell.take()
+            await self.write()
+
+    def _pause_s(self) -> float | None:
+        if not self._failures:
+            return None
+        return next_delay(self._failures, base=_RETRY, cap=_CAP, jitter=self._clock.jitter()).total_seconds()
+
+    async def write(self) -> None:
+        """Commit what is due, if anything is."""
+        chosen = {
+            loop.policy.name: (loop.policy, loop.selected)
+            for loop in self.policies
+            if loop.selected is not None and loop.may_write and loop.error is None
+        }
+        if not chosen:
+            return
+        changes: list[ImageChange] = []
+        spent = self._spent()
+
+        def propose(tip: Tip) -> Proposal | None:
+            changes.clear()
+            sight = self._sight(tip)
+            files = dict(self._edited(tip, sight, chosen, changes))
+            if not changes or spent:
+                return None
+            return Proposal(message=message(self.update.message, changes, agent=self._agent), files=files)
+
+        update = self.update
+        try:
+            async with self._reading:
+                written = await self._writer.write(
+                    propose, branch=update.branch, onto=update.push_branch, paths=update.paths
+                )
+            if spent and changes:
+                raise TooManyCommits(
+                    f"update {update.name} has made {update.max_commits_per_hour} commits within an hour"
+                )
+        except GitsyncdError as error:
+            self._failed(error)
+            return
+        self.error, self._failures = None, 0
+        if written is not None:
+            self._done(written, changes)
+
+    def _edited(
+        self,
+        tip: Tip,
+        sight: Sight,
+        chosen: Mapping[str, tuple[ImagePolicy, Found]],
+        changes: list[ImageChange],
+    ) -> list[tuple[str, bytes]]:
+        """The files that change, and what they become; `changes` is filled in."""
+        due: dict[str, dict[Mark, str]] = {}
+        for name, (policy, selected) in chosen.items():
+            if is_quarantined(policy, selected, sight.quarantined):
+                continue
+            by_file: dict[str, list[Mark]] = {}
+            for file, mark in sight.marks.get(name, ()):
+                by_file.setdefault(file, []).append(mark)
+            for file, marks in by_file.items():
+                values = new_values(policy, selected, marks)
+                due.setdefault(file, {}).update(values)
+                changes += [move(file, policy, mark, value) for mark, value in values.items()]
+        return [(file, self._editor.edited(file, tip.files[file], values)) for file, values in due.items() if values]
+
+    def _done(self, written: Written, changes: Sequence[ImageChange]) -> None:
+        self.last, self.last_at = written, self._clock.now()
+        self._read_at = -_FRESH_S
+        self._commits.append(self.last_at)
+        self._remember()
+        self._log.info(
+            "images committed",
+            update=self.update.name,
+            source=self.update.source,
+            branch=written.branch,
+            commit=written.commit,
+            changes=[
+                {"file": change.file, "policy": change.policy, "old": change.old, "new": change.new}
+                for change in changes
+            ],
+            attempts=written.attempts,
+        )
+        for bell in self.followers:
+            bell.ring()
+
+    def _failed(self, error: GitsyncdError) -> None:
+        self._failures += 1
+        if self.error is None or self.error.message != error.message:
+            self._log.error(
+                "image update failed",
+                update=self.update.name,
+                source=self.update.source,
+                error=error.message,
+                remedy=error.remedy,
+                hint=error.hint,
+            )
+        self.error = error
+
+    # --- How often -----------------------------------------------------------------------------------------------
+
+    def _spent(self) -> bool:
+        """Whether this hour has had its commits."""
+        now = self._clock.now()
+        # A clock that was set back leaves commits in the future; they count as made now.
+        self._commits = [min(at, now) for at in self._commits if now - at < _HOUR]
+        return len(self._commits) >= self.update.max_commits_per_hour
+
+    @property
+    def _file(self) -> str:
+        return f"update-{self.update.name}"
+
+    def _remember(self) -> None:
+        self._store.save(self._file, {"commits": [rfc3339(at) for at in self._commits]})
+
+    def _remembered(self) -> None:
+        try:
+            self._commits = [datetime.fromisoformat(at) for at in self._store.load(self._file).get("commits", ())]
+        except (TypeError, ValueError):
+            self._commits = []
