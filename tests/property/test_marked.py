@@ -13,6 +13,7 @@ from yaml._yaml import CParser
 from yaml.events import Event, ScalarEvent
 
 from gitsyncd.edges.yaml import marked
+from gitsyncd.edges.yaml.events import count
 from gitsyncd.edges.yaml.loader import YamlError
 from gitsyncd.edges.yaml.marked import Marked, read
 from gitsyncd.model.image import Mark
@@ -160,11 +161,11 @@ def by_events(content: str) -> tuple[Mark, ...] | None:
 
 
 def by_counting(content: str) -> tuple[Mark, ...] | None:
-    count = marked._count(content)
-    if count is None:
+    number = count(content)
+    if number is None:
         return None
     try:
-        return marked._found_by_counting(content, comments_of(content), count)
+        return marked._found_by_counting(content, comments_of(content), number)
     except YamlError:
         return None
 
@@ -262,7 +263,7 @@ def test_the_usual_mark_is_found_by_counting_whatever_stands_around(
     kept = data.draw(st.sampled_from(["image: @@ MARK", "- image: @@ MARK", "{image: @@ } MARK", "- [a, @@] MARK"]))
     kept = kept.replace("@@", word).replace("MARK", MARK)
     content = "\n---\n".join([*parts, kept, *parts]) + "\n"
-    assume(marked._count(content) is not None)
+    assume(count(content) is not None)
 
     file = read(content.encode())
 

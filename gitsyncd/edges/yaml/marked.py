@@ -35,10 +35,10 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Any, Final
 
-import yaml
-from yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, Event, ScalarEvent
+from yaml.events import AliasEvent, Event, ScalarEvent
 
 from gitsyncd.edges.yaml import scalars
+from gitsyncd.edges.yaml.events import count, decoded, line_of, lines, parsed, place
 from gitsyncd.edges.yaml.loader import YamlError, parser_of
 from gitsyncd.model.image import Mark
 
@@ -46,7 +46,6 @@ PARTS: Final = frozenset({"name", "tag", "digest"})
 """What of a reference a mark may ask for; nothing for the whole."""
 
 MAX_FILE_BYTES: Final = 4 << 20
-MAX_DEPTH: Final = 200
 _MAX_BRACKETS: Final = 4_000
 """The parser's time grows with their depth, and while it counts it does not say how deep it is: 30,000 take seconds."""
 
@@ -59,7 +58,7 @@ _BREAK: Final = r"(?:\r\n|\r|\n)"
 _BLOCK: Final = re.compile(
     rf"(?P<head>[|>][^\r\n]*{_BREAK}(?:[ \t]*{_BREAK})*[ ]+)[^\r\n\x85\u2028\u2029]*(?P<tail>\s*)"
 )
-_PLAIN: Final = r"[A-Za-z0-9](?:[A-Za-z0-9._:/@+-]*[A-Za-z0-9._+-])?"
+_PLAIN: Final = r"[A-Za-z0-9_](?:[A-Za-z0-9._:/@+-]*[A-Za-z0-9._+-])?"
 _SAFE: Final = re.compile(_PLAIN)
 """What references consist of: nothing in it means anything to YAML, quoted or not. A colon at its end would."""
 _WORD: Final = re.compile(
@@ -95,9 +94,9 @@ def read(text: bytes) -> Marked:
         return Marked(text=text)
     if len(text) > MAX_FILE_BYTES:
         raise YamlError(f"the file has {len(text):,} bytes; at most {MAX_FILE_BYTES:,} are searched for marks", 1)
-    content = _decoded(text)
+    content = decoded(text)
     comments = list(_comments(content))
-    if content.count("[") + content.count("{") <= _MAX_BRACKETS and (events := _count(content)) is not None:
+    if content.count("[") + content.count("{") <= _MAX_BRACKETS and (events := count(content)) is not None:
         found = _found_by_counting(content, comments, events)
         if found is not None:
             return Marked(text=text, marks=found, events=events)
@@ -134,26 +133,13 @@ class _Comment:
 
 
 # --- Finding ---------------------------------------------------------------------------------------------------------
-def _decoded(text: bytes) -> str:
-    try:
-        return text.decode()
-    except UnicodeDecodeError as error:
-        line = 1 + _lines(text[: error.start].decode(), 0, error.start)
-        raise YamlError("the file is not UTF-8", line, hint="Save it as UTF-8.") from None
-
-
-def _lines(content: str, start: int, end: int) -> int:
-    """How many lines end there, with LF, CR LF or CR alone."""
-    return content.count("\n", start, end) + content.count("\r", start, end) - content.count("\r\n", start, end)
-
-
 def _comments(content: str) -> Iterator[_Comment]:
     """The last comment of each line that could be one, if it does not begin inside of another."""
     seen, line = 0, 1
     while (sign := content.find(_SIGN, seen)) >= 0:
         end = _end_of_line(content, sign)
         line_at = max(content.rfind("\n", seen, sign), content.rfind("\r", seen, sign), seen - 1) + 1
-        line += _lines(content, seen, line_at)
+        line += lines(content, seen, line_at)
         opening = _OPENING.search(content, line_at, content.rfind(_SIGN, sign, end))
         asked = content[opening.end() : end].rstrip(" \t") if opening else ""
         if opening and asked.endswith("}"):
@@ -194,51 +180,17 @@ def _are_scalars(content: str, spans: Sequence[tuple[int, int]], events: int) ->
     for start, end in spans:
         pieces += [content[at:start], "[", content[start:end], "]"]
         at = end
-    return _count("".join([*pieces, content[at:]])) == events + 2 * len(spans)
-
-
-def _count(content: str) -> int | None:
-    """How many events the parser makes of a text; None when it cannot be parsed."""
-    try:
-        return parser_of(content).raw_parse()
-    except yaml.YAMLError:
-        return None
+    return count("".join([*pieces, content[at:]])) == events + 2 * len(spans)
 
 
 def _found_by_events(content: str, comments: Sequence[_Comment]) -> tuple[Mark, ...]:
-    spans = [_span(content, event) for event in _events(content) if isinstance(event, ScalarEvent | AliasEvent)]
+    spans = [_span(content, event) for event in parsed(content) if isinstance(event, ScalarEvent | AliasEvent)]
     starts = [span.start for span in spans]
     return tuple(mark for comment in comments if (mark := _mark(content, comment, spans, starts)))
 
 
-def _events(content: str) -> Iterator[Event]:
-    parser, depth = parser_of(content), 0
-    try:
-        while (event := parser.get_event()) is not None:
-            if isinstance(event, CollectionStartEvent):
-                depth += 1
-            elif isinstance(event, CollectionEndEvent):
-                depth -= 1
-            if depth > MAX_DEPTH:
-                raise YamlError(f"nested more than {MAX_DEPTH} deep", _line_of(event))
-            yield event
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise YamlError(str(error.problem or "it is not YAML"), line) from None
-    except yaml.YAMLError as error:  # a character that YAML does not allow
-        raise YamlError(str(error).splitlines()[0], 1) from None
-
-
-def _line_of(event: Event) -> int:
-    return 1 if event.start_mark is None else event.start_mark.line + 1
-
-
 def _span(content: str, event: ScalarEvent | AliasEvent) -> _Span:
-    assert event.start_mark is not None
-    assert event.end_mark is not None
-    # libyaml takes a byte order mark for nothing, and does not count it.
-    offset = int(content.startswith("\N{ZERO WIDTH NO-BREAK SPACE}"))
-    start, end = event.start_mark.index + offset, event.end_mark.index + offset
+    start, end = place(content, event)
     properties = _PROPERTIES.match(content, start, end)
     return _Span(properties.end() if properties else start, end, event)
 
@@ -338,7 +290,7 @@ def _proven_by_counting(after: str, spans: Sequence[tuple[int, int]], values: Se
     """False where it takes the events themselves to tell."""
     return (
         [_meaning(after[start:end]) for start, end in spans] == values
-        and _count(after) == events
+        and count(after) == events
         and _are_scalars(after, spans, events)
     )
 
@@ -356,14 +308,14 @@ def _meaning(word: str) -> str:
 def _prove_by_events(before: str, after: str, values: Mapping[Mark, str]) -> None:
     """Every event is what it was, but for the marked scalars, which are what they should be."""
     wanted = {(mark.start, mark.end): (mark, value) for mark, value in values.items()}
-    for was, now in zip_longest(_events(before), _events_of_edit(after)):
+    for was, now in zip_longest(parsed(before), _events_of_edit(after)):
         if was is None or now is None:
             raise _unproven(1)
         place = _span(before, was) if isinstance(was, ScalarEvent) else None
         mark, value = wanted.pop((place.start, place.end), (None, "")) if place else (None, "")
         if mark is None:
             if _facts(was) != _facts(now):
-                raise _unproven(_line_of(now))
+                raise _unproven(line_of(now))
         elif not isinstance(now, ScalarEvent) or _beside(was) != _beside(now) or now.value.strip() != value:
             raise _unproven(mark.line)
     if wanted:
@@ -372,7 +324,7 @@ def _prove_by_events(before: str, after: str, values: Mapping[Mark, str]) -> Non
 
 def _events_of_edit(content: str) -> Iterator[Event]:
     try:
-        yield from _events(content)
+        yield from parsed(content)
     except YamlError as error:
         raise _unproven(error.line) from None
 
