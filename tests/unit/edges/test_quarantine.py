@@ -1,12 +1,14 @@
 """The file that says what must not come back: what it may say, and that adding to it loses nothing."""
 
+import re
 from itertools import product
+from pathlib import Path
 
 import pytest
 
 from gitsyncd.edges.yaml.images import Files
 from gitsyncd.edges.yaml.loader import YamlError
-from gitsyncd.edges.yaml.quarantine import HEADER, MAX_BYTES, read, with_entries
+from gitsyncd.edges.yaml.quarantine import HEADER, KEYS, MAX_BYTES, read, with_entries
 from gitsyncd.engine.ports import FileEditor
 from gitsyncd.model.errors import ManifestInvalid
 from gitsyncd.model.image import Quarantine, Quarantined, QuarantinedCommit
@@ -262,6 +264,16 @@ def test_marks_of_a_file_are_found_and_written_by_its_name() -> None:
         files.edited("a.yaml", text.replace(b"b", b"d"), {mark: "c"})
     assert caught.value.subject == "a.yaml:1"
     assert files.with_quarantined("q.yaml", b"", images=[FRONT]) == with_entries(b"", images=[FRONT])
+
+
+def test_the_reference_shows_a_file_and_names_every_key() -> None:
+    page = (Path(__file__).parents[3] / "docs/reference/quarantine.md").read_text()
+    example = page.partition("```yaml\n")[2].partition("```")[0]
+    _, of_images, of_commits = page.split("\n## ")[:3]
+
+    assert [len(found) for found in (read(example.encode()).images, read(example.encode()).commits)] == [2, 1]
+    for key, section in (("images", of_images), ("commits", of_commits)):
+        assert tuple(re.findall(r"^\| `(\w+)`", section, flags=re.MULTILINE)) == KEYS[key]
 
 
 def test_a_layout_to_which_nothing_can_be_added_is_told() -> None:
