@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from ruamel.yaml import YAML
 
-from gitsyncd.edges.yaml.marked import marks, read
+from gitsyncd.edges.yaml.images import Files
 from tests.bench.stage import say
 from tests.bench.table import Row, median
 
@@ -23,6 +23,9 @@ MONOREPO_FILES = 2_000
 MARKED_ONE_OF = 20
 RUAMEL_FILES = 23
 """It is so slow that a part of the monorepo has to do; no multiple of the kinds of files, so that each is in it."""
+
+AT_LEAST_S = 0.3
+FILES = Files()
 
 _MARK = re.compile(r" # \{.*imagepolicy.*")
 Samples = tuple[list[float], list[float]]
@@ -200,7 +203,7 @@ def measure(rounds: int) -> list[Row]:
     for number in range(rounds + 1):
         for samples, ours, theirs, files, less in (
             (edits, edit, round_trip, users, users),
-            (finds, marks, load, monorepo, few),
+            (finds, find, load, monorepo, few),
         ):
             mine, floor = _rate(ours, files), _rate(theirs, less)
             if number:
@@ -228,16 +231,23 @@ def _row(name: str, what: str, samples: Samples, floor_is: str) -> Row:
 
 
 def _rate(work: Callable[[bytes], object], files: Sequence[bytes]) -> float:
-    begun = time.perf_counter()
-    for text in files:
-        work(text)
-    return len(files) / (time.perf_counter() - begun)
+    """Over as many passes as it takes to see something."""
+    begun, passes, took = time.perf_counter(), 0, 0.0
+    while took < AT_LEAST_S:
+        for text in files:
+            work(text)
+        passes, took = passes + 1, time.perf_counter() - begun
+    return passes * len(files) / took
 
 
 def edit(text: bytes) -> bytes:
-    """What is done with a file in which every policy has something new."""
-    file = read(text)
-    return file.edited({mark: NEW[mark.part] for mark in file.marks})
+    """What the daemon does with a file in which every policy has something new."""
+    marks = FILES.marks("file", text)
+    return FILES.edited("file", text, {mark: NEW[mark.part] for mark in marks})
+
+
+def find(text: bytes) -> object:
+    return FILES.marks("file", text)
 
 
 def round_trip(text: bytes) -> bytes:
