@@ -13,13 +13,13 @@ what was proven is what will be applied. There are two ways of asking it.
 each.
 
 **By counting**, where each mark stands behind one word, quoted or not (`_WORD`), as nearly all do. The parser counts
-the events of a file in a fifth of the time. It counts them as the file is, and once more with each word in brackets.
+the events of a text in a fifth of the time. It counts them as the text is, and once more with each word in brackets.
 - Two more for each word, and no complaint: each is a scalar, whole and by itself. Inside of a longer scalar or of a
   comment brackets are characters like any other, and where a word begins or ends in something else they are no YAML.
-- The same again with the new words: what stands around them is what it was. The parser reads in one direction, and so
-  comes to the first of them as before. It leaves each as it left the old one, because only a comment follows until the
-  line ends; and with the line ends all that could depend on how long the word is: what may still become a key, and
-  columns.
+- The same in the edited text, and as many there as in the old one with brackets: what stands around the words is what
+  it was. The parser reads in one direction, and so comes to the first of them as before. It leaves each as it left the
+  old one, because only a comment follows until the line ends; and with the line ends all that could depend on how long
+  a word is: what may still become a key, and columns.
 What does not add up is judged by its events.
 
 Here: where marks are, and writing there. Not here: which value is wanted, and files.
@@ -30,8 +30,9 @@ from __future__ import annotations
 import json
 import re
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any, Final
 
@@ -67,50 +68,36 @@ _WORD: Final = re.compile(
 """One word and the comment behind it, which would be a part of an unquoted one without anything in between."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Marked:
-    """A file and its marks, in its order."""
-
-    text: bytes = field(repr=False)
-    marks: tuple[Mark, ...] = ()
-    events: int | None = None
-    """How many the file has, where counting them has shown that each mark stands behind one word."""
-
-    def edited(self, values: Mapping[Mark, str]) -> bytes:
-        """The file with these values at these of its marks. Raises `YamlError`: it cannot be done, or not be proven."""
-        if not values:
-            return self.text
-        content = self.text.decode()
-        after, spans = _replaced(content, self.marks, values)
-        wanted = [values[mark] for mark in self.marks if mark in values]
-        if self.events is None or not _proven_by_counting(after, spans, wanted, self.events):
-            _prove_by_events(content, after, values)
-        return after.encode()
-
-
-def read(text: bytes) -> Marked:
-    """Raises `YamlError`: a file in which marks stand cannot be parsed, or one of them cannot be followed."""
-    if _SIGN.encode() not in text:
-        return Marked(text=text)
-    if len(text) > MAX_FILE_BYTES:
-        raise YamlError(f"the file has {len(text):,} bytes; at most {MAX_FILE_BYTES:,} are searched for marks", 1)
-    content = decoded(text)
-    comments = list(_comments(content))
-    if content.count("[") + content.count("{") <= _MAX_BRACKETS and (events := count(content)) is not None:
-        found = _found_by_counting(content, comments, events)
-        if found is not None:
-            return Marked(text=text, marks=found, events=events)
-    return Marked(text=text, marks=_found_by_events(content, comments))
-
-
 def marks(text: bytes) -> tuple[Mark, ...]:
-    """All marks of a file, for those who write nothing there. Raises as `read` does."""
-    return read(text).marks
+    """All marks of a file, in its order. Raises `YamlError`: it cannot be parsed, or a mark cannot be followed."""
+    if _SIGN.encode() not in text:
+        return ()
+    content = _content(text)
+    comments = list(_comments(content))
+    found = _found_by_counting(content, comments)
+    return _found_by_events(content, comments) if found is None else found
 
 
 def edited(text: bytes, values: Mapping[Mark, str]) -> bytes:
-    """The file with these values at marks that were found in it before. Raises as `read` and `Marked.edited` do."""
-    return read(text).edited(values)
+    """The file with these values at these of its marks. Raises `YamlError`: it cannot be done, or not be proven."""
+    if not values:
+        return text
+    content = _content(text)
+    of_words = _are_of_words(content, values)
+    if not of_words and (stray := values.keys() - set(marks(text))):
+        line = min(mark.line for mark in stray)
+        raise YamlError("the mark is none of this file", line, hint="Look at the file afresh.")
+    ordered = sorted(values, key=lambda mark: mark.start)
+    after, places = _replaced(content, ordered, values)
+    if not (of_words and _proven_by_counting(content, ordered, after, places, values)):
+        _prove_by_events(content, after, values)
+    return after.encode()
+
+
+def _content(text: bytes) -> str:
+    if len(text) > MAX_FILE_BYTES:
+        raise YamlError(f"the file has {len(text):,} bytes; at most {MAX_FILE_BYTES:,} are searched for marks", 1)
+    return decoded(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,16 +121,16 @@ class _Comment:
 
 # --- Finding ---------------------------------------------------------------------------------------------------------
 def _comments(content: str) -> Iterator[_Comment]:
-    """The last comment of each line that could be one, if it does not begin inside of another."""
+    """What could be a mark by its look: the last of each line."""
     seen, line = 0, 1
     while (sign := content.find(_SIGN, seen)) >= 0:
         end = _end_of_line(content, sign)
         line_at = max(content.rfind("\n", seen, sign), content.rfind("\r", seen, sign), seen - 1) + 1
         line += lines(content, seen, line_at)
-        opening = _OPENING.search(content, line_at, content.rfind(_SIGN, sign, end))
-        asked = content[opening.end() : end].rstrip(" \t") if opening else ""
-        if opening and asked.endswith("}"):
-            yield _Comment(line, line_at, opening.start(), asked)
+        openings = deque(_OPENING.finditer(content, line_at, content.rfind(_SIGN, sign, end)), maxlen=1)
+        asked = content[openings[0].end() : end].rstrip(" \t") if openings else ""
+        if asked.endswith("}"):
+            yield _Comment(line, line_at, openings[0].start(), asked)
         seen = end
 
 
@@ -153,34 +140,41 @@ def _end_of_line(content: str, at: int) -> int:
     return end.start()
 
 
-def _found_by_counting(content: str, comments: Sequence[_Comment], events: int) -> tuple[Mark, ...] | None:
+def _found_by_counting(content: str, comments: Sequence[_Comment]) -> tuple[Mark, ...] | None:
     """None where a mark stands behind something else than one word, or is none."""
-    spans = []
-    for comment in comments:
-        word = _WORD.search(content, comment.line_at, comment.at + 1)
-        if word is None or word.end() != comment.at + 1:
-            return None
-        spans.append((word.start(), word.start("behind")))
-    if not _are_scalars(content, spans, events):
+    words = [word for comment in comments if (word := _word(content, comment))]
+    if len(words) < len(comments) or not _is_quick(content):
         return None
-    return tuple(_mark_of_word(content, span, comment) for span, comment in zip(spans, comments, strict=True))
+    events = count(content)
+    if events is None or _count_in_brackets(content, words) != events + 2 * len(words):
+        return None
+    return tuple(_mark_of_word(content, word, comment) for word, comment in zip(words, comments, strict=True))
 
 
-def _mark_of_word(content: str, span: tuple[int, int], comment: _Comment) -> Mark:
-    start, end = span
+def _word(content: str, comment: _Comment) -> tuple[int, int] | None:
+    """Where the word stands that a comment seems to be behind."""
+    word = _WORD.search(content, comment.line_at, comment.at + 1)
+    return (word.start(), word.start("behind")) if word and word.end() == comment.at + 1 else None
+
+
+def _is_quick(content: str) -> bool:
+    return content.count("[") + content.count("{") <= _MAX_BRACKETS
+
+
+def _mark_of_word(content: str, word: tuple[int, int], comment: _Comment) -> Mark:
+    start, end = word
     policy, part = _asked(comment)
     style = content[start] if content[start] in "'\"" else ""
     value = content[start + len(style) : end - len(style)].strip()
     return Mark(policy=policy, part=part, value=value, line=comment.line, start=start, end=end, style=style)
 
 
-def _are_scalars(content: str, spans: Sequence[tuple[int, int]], events: int) -> bool:
-    """Whether two more events come of each span that is put in brackets."""
+def _count_in_brackets(content: str, words: Sequence[tuple[int, int]]) -> int | None:
     pieces, at = [], 0
-    for start, end in spans:
+    for start, end in words:
         pieces += [content[at:start], "[", content[start:end], "]"]
         at = end
-    return count("".join([*pieces, content[at:]])) == events + 2 * len(spans)
+    return count("".join([*pieces, content[at:]]))
 
 
 def _found_by_events(content: str, comments: Sequence[_Comment]) -> tuple[Mark, ...]:
@@ -252,21 +246,27 @@ def _asked(comment: _Comment) -> tuple[str, str]:
 
 
 # --- Writing ---------------------------------------------------------------------------------------------------------
-def _replaced(content: str, of_file: Sequence[Mark], values: Mapping[Mark, str]) -> tuple[str, list[tuple[int, int]]]:
+def _are_of_words(content: str, values: Iterable[Mark]) -> bool:
+    """Whether each of these marks seems to be in the text, behind one word."""
+    by_line = {comment.line: comment for comment in _comments(content)}
+    for mark in values:
+        comment = by_line.get(mark.line)
+        word = _word(content, comment) if comment else None
+        if comment is None or word is None or _mark_of_word(content, word, comment) != mark:
+            return False
+    return _is_quick(content)
+
+
+def _replaced(content: str, ordered: Sequence[Mark], values: Mapping[Mark, str]) -> tuple[str, list[tuple[int, int]]]:
     """The text with these values, and where they stand in it."""
-    pieces, spans = [], []
+    pieces, places = [], []
     at = moved = 0
-    for mark in of_file:
-        if mark not in values:
-            continue
+    for mark in ordered:
         piece = _written(content, mark, values[mark])
         pieces += [content[at : mark.start], piece]
-        spans.append((mark.start + moved, mark.start + moved + len(piece)))
-        at, moved = mark.end, spans[-1][1] - mark.end
-    if len(spans) != len(values):
-        stray = next(mark for mark in values if mark not in of_file)
-        raise YamlError("the mark is none of this file", stray.line, hint="Look at the file afresh.")
-    return "".join([*pieces, content[at:]]), spans
+        places.append((mark.start + moved, mark.start + moved + len(piece)))
+        at, moved = mark.end, places[-1][1] - mark.end
+    return "".join([*pieces, content[at:]]), places
 
 
 def _written(content: str, mark: Mark, value: str) -> str:
@@ -286,13 +286,15 @@ def _written(content: str, mark: Mark, value: str) -> str:
             return f"{block['head']}{value}{block['tail']}"
 
 
-def _proven_by_counting(after: str, spans: Sequence[tuple[int, int]], values: Sequence[str], events: int) -> bool:
+def _proven_by_counting(
+    before: str, ordered: Sequence[Mark], after: str, places: Sequence[tuple[int, int]], values: Mapping[Mark, str]
+) -> bool:
     """False where it takes the events themselves to tell."""
-    return (
-        [_meaning(after[start:end]) for start, end in spans] == values
-        and count(after) == events
-        and _are_scalars(after, spans, events)
-    )
+    if [_meaning(after[start:end]) for start, end in places] != [values[mark] for mark in ordered]:
+        return False
+    events = count(after)
+    in_brackets = _count_in_brackets(before, [(mark.start, mark.end) for mark in ordered])
+    return events is not None and events + 2 * len(places) == in_brackets == _count_in_brackets(after, places)
 
 
 def _meaning(word: str) -> str:

@@ -307,3 +307,13 @@ def test_whatever_stands_around_it_stays(
     (mark,) = (mark for mark in marks(text(OLD)) if mark.value == OLD)
 
     assert edited(text(OLD), {mark: NEW}) == text(NEW)
+
+
+@pytest.mark.parametrize("value", ["'x#{y}'", '"a # {b}"', "x#{y}"])
+def test_what_looks_like_a_comment_in_the_marked_scalar_hides_no_mark(value: str) -> None:
+    text = f"a: {value} {MARK}\n".encode()
+
+    (mark,) = marks(text)
+
+    assert mark.value == value.strip("'\"")
+    assert edited(text, {mark: "b"}) == text.replace(mark.value.encode(), b"b")
