@@ -280,10 +280,7 @@ def approve(options: argparse.Namespace) -> int:
 
 
 def suspend(options: argparse.Namespace) -> int:
-    try:
-        parse_duration(options.duration)
-    except ValueError as error:
-        raise UsageError(f"--for: {error}", hint="Write for example --for 30m or --for 2h.") from error
+    _check_duration(options.duration)
     answer = _ask(_load(options), "suspend", target=options.target, reason=options.reason, **{"for": options.duration})
     _print(
         options,
@@ -311,6 +308,53 @@ def delete(options: argparse.Namespace) -> int:
     lines += [f"  {masked(item['object'])}: {masked(item['error'])}\n    fix: {masked(item['hint'])}" for item in left]
     _print(options, answer, lambda: "\n".join(lines))
     return DIFFERS if left else DONE
+
+
+def images(options: argparse.Namespace) -> int:
+    """`images [POLICY…]`, `images lock POLICY`, `images unlock POLICY`: told apart by the first of two words."""
+    from datetime import UTC, datetime
+
+    from gitsyncd.text.images import images_text
+
+    match options.words:
+        case ["lock", name]:
+            return _lock(options, name)
+        case ["unlock", name] if not (options.reason or options.duration):
+            answer = _ask_soon(_load(options), "images-unlock", policy=name)
+            _print(options, answer, lambda: f"{name}: " + ("unlocked" if answer["was_locked"] else "was not locked"))
+            return DONE
+    if options.reason or options.duration:
+        raise UsageError(
+            "--reason and --for belong to `images lock`", hint='Write: gitsyncd images lock POLICY --reason "…"'
+        )
+    answer = _ask_soon(_load(options), "images", policies=options.words)
+    _print(
+        options,
+        answer,
+        lambda: images_text(
+            answer, now=datetime.now(UTC), width=screen.width(sys.stdout), colours=screen.colours(sys.stdout)
+        ),
+    )
+    failed = any(item["state"] == "failed" for item in (*answer["policies"], *answer["updates"]))
+    return DIFFERS if failed else DONE
+
+
+def _lock(options: argparse.Namespace, name: str) -> int:
+    if not options.reason:
+        raise UsageError("a lock needs a reason", hint=f'Write: gitsyncd images lock {name} --reason "…"')
+    if options.duration:
+        _check_duration(options.duration)
+    answer = _ask_soon(_load(options), "images-lock", policy=name, reason=options.reason, **{"for": options.duration})
+    until = answer["locked"]["until"]
+    _print(options, answer, lambda: f"{name}: locked " + (f"until {until}" if until else "until it is unlocked"))
+    return DONE
+
+
+def _check_duration(text: str) -> None:
+    try:
+        parse_duration(text)
+    except ValueError as error:
+        raise UsageError(f"--for: {error}", hint="Write for example --for 30m or --for 2h.") from error
 
 
 def rbac(options: argparse.Namespace) -> int:
@@ -352,7 +396,7 @@ def _subject(options: argparse.Namespace) -> Subject | None:
 
 # --- the shared parts -------------------------------------------------------------------------------------------------
 
-_ASKING = (status, sync, approve, suspend, resume, delete)
+_ASKING = (status, sync, approve, suspend, resume, delete, images)
 """Commands that the daemon answers."""
 
 
@@ -559,6 +603,15 @@ _COMMANDS: dict[str, tuple[Command, str, str, int, Sequence[_Argument]]] = {
         delete, "prune everything that a target owns; it must be suspended, or gone from the agent file",
         "gitsyncd delete web@eu-1 --yes", DIFFERS,
         [_TARGET, (["--yes"], {"action": "store_true", "help": "yes, delete"})],
+    ),
+    "images": (
+        images, "each image policy: what is selected, what is held and why, where it is written",
+        'gitsyncd images\n  gitsyncd images lock front --reason "release freeze" --for 24h', WRONG,
+        [
+            (["words"], {"nargs": "*", "metavar": "POLICY", "help": "which; or `lock POLICY`, or `unlock POLICY`"}),
+            (["--reason"], {"metavar": "TEXT", "help": "with lock: shown by `images` and in the log"}),
+            (["--for"], {"dest": "duration", "metavar": "DURATION", "help": "with lock: left out, until unlocked"}),
+        ],
     ),
     "rbac": (
         rbac, "the roles that targets need, and what the present credential has too little or too much of",

@@ -81,11 +81,11 @@ class Daemon:
             if self._on_disk:
                 edges.enter_context(alone_in(configuration.agent.state_dir))
             group = await stack.enter_async_context(_Scope())
-            fleet = self._fleet(group.tasks)
-            edges.push_async_callback(fleet.close)
-            await fleet.adopt(configuration)
             calendar = Calendar()
             edges.callback(calendar.close)
+            fleet = self._fleet(group.tasks, None if once else calendar)
+            edges.push_async_callback(fleet.close)
+            await fleet.adopt(configuration)
             control = self.control = self._control(fleet, calendar)
             control.restore_suspensions()
             if not once:
@@ -111,12 +111,13 @@ class Daemon:
         self._log.info("daemon stopped", signal=self._signal or None)
         return code
 
-    def _fleet(self, group: asyncio.TaskGroup) -> Fleet:
+    def _fleet(self, group: asyncio.TaskGroup, calendar: ports.Calendar | None) -> Fleet:
         return Fleet(
             self._configuration,
             log=self._log,
             store=self._store,
             edges=self._edges,
+            calendar=calendar,
             group=group,
             holder=Holder(holder_name(), has_ended),
         )
@@ -235,6 +236,7 @@ class Daemon:
             fleet.targets,
             fleet.sources,
             fleet.views,
+            fleet.images,
             calendar=calendar,
             clock=self._clock,
             log=self._log,
@@ -301,7 +303,20 @@ def _calls(control: Control) -> dict[str, local.Call]:
     async def delete(request: Mapping[str, Any]) -> Any:
         return await control.delete(request["target"])
 
+    async def images(request: Mapping[str, Any]) -> Any:
+        return control.images.status(request.get("policies", []))
+
+    async def images_lock(request: Mapping[str, Any]) -> Any:
+        duration = parse_duration(request["for"]) if request.get("for") else None
+        return control.images.lock(request["policy"], request["reason"], duration)
+
+    async def images_unlock(request: Mapping[str, Any]) -> Any:
+        return control.images.unlock(request["policy"])
+
     calls: dict[str, local.Call] = {
+        "images": images,
+        "images-lock": images_lock,
+        "images-unlock": images_unlock,
         "status": status,
         "sync": sync,
         "approve-plan": approve_plan,

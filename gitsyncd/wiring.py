@@ -11,6 +11,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from gitsyncd import __version__
+from gitsyncd.automation import Automation, Makers
 from gitsyncd.core.writers import WriterTable
 from gitsyncd.edges.git.mirror import GitMirror
 from gitsyncd.edges.kube.cluster import KubeCluster
@@ -20,6 +21,7 @@ from gitsyncd.engine.apply import Actuator
 from gitsyncd.engine.cluster_loop import QUIET_WITHIN_S, ClusterLoop, turns_ended
 from gitsyncd.engine.cluster_view import ClusterView
 from gitsyncd.engine.facts import Gatherer, Siblings
+from gitsyncd.engine.image_control import ImageControl
 from gitsyncd.engine.journal import Journal
 from gitsyncd.engine.meter import Meter
 from gitsyncd.engine.reconcile import Reconciler
@@ -31,10 +33,23 @@ from gitsyncd.engine.watch_loop import Watches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
+    from datetime import timedelta
 
-    from gitsyncd.engine.ports import Clock, ClusterApi, Log, Mirror, Renderer, Store
+    from gitsyncd.engine.ports import (
+        Calendar,
+        Clock,
+        ClusterApi,
+        FileEditor,
+        ImageRegistry,
+        Log,
+        Mirror,
+        Renderer,
+        Store,
+        Writer,
+    )
     from gitsyncd.model.source import Repository, Source
-    from gitsyncd.model.target import Agent, Cluster, Configuration, Target
+    from gitsyncd.model.target import Agent, Cluster, Configuration, Images, Target
+    from gitsyncd.model.update import Update
 
 
 class SystemClock:
@@ -51,8 +66,45 @@ class SystemClock:
 
 
 def _git_mirror(agent: Agent, source: Source) -> GitMirror:
-    folder = agent.state_dir / "mirrors" / mirror_name(source.repository)
-    return GitMirror(folder, source.repository, source.timeout, agent=f"gitsyncd/{__version__} ({agent.name})")
+    return _mirror_of(agent, source.repository, source.timeout)
+
+
+def _mirror_of(agent: Agent, repository: Repository, timeout: timedelta) -> GitMirror:
+    folder = agent.state_dir / "mirrors" / mirror_name(repository)
+    return GitMirror(folder, repository, timeout, agent=_product(agent))
+
+
+def _git_writer(agent: Agent, update: Update) -> Writer:
+    from gitsyncd.edges.git.writer import GitWriter  # for agents with updates alone
+
+    # A mirror of its own, which shares its folder with that of a source that is read with the same credentials.
+    return GitWriter(
+        _mirror_of(agent, update.repository, update.timeout),
+        update.repository,
+        update.timeout,
+        agent=_product(agent),
+        author=update.author,
+        signing=update.signing,
+    )
+
+
+def _registries(agent: Agent, images: Images) -> ImageRegistry:
+    from gitsyncd.edges.registry.registries import Registries  # for agents with policies alone
+
+    return Registries(images.registries, agent=_product(agent))
+
+
+def _editor() -> FileEditor:
+    from gitsyncd.edges.yaml.images import Files  # for agents with policies alone
+
+    return Files()
+
+
+def _product(agent: Agent) -> str:
+    return f"gitsyncd/{__version__} ({agent.name})"
+
+
+_MAKERS = Makers(registries=_registries, writer=_git_writer, editor=_editor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +122,7 @@ class Edges:
     cluster: Callable[[Cluster, Agent], ClusterApi] = KubeCluster
     mirror: Callable[[Agent, Source], Mirror] = _git_mirror
     renderer: Callable[[], Renderer] = PlainRenderer
+    images: Makers = _MAKERS
     clock: Clock = field(default_factory=SystemClock)
 
 
@@ -85,12 +138,13 @@ class Fleet:
         *,
         log: Log,
         store: Store,
+        calendar: Calendar | None = None,
         edges: Edges | None = None,
         group: asyncio.TaskGroup | None = None,
         holder: Holder | None = None,
     ) -> None:
         """Nothing is there before `adopt`. With a task group, `start` runs the loops, and clusters are watched;
-        without, every look lists afresh.
+        without, every look lists afresh. Without a calendar no registry is asked and no repository written.
         """
         self.edges = edges or Edges()
         self.clock = self.edges.clock
@@ -103,12 +157,23 @@ class Fleet:
         self.targets: list[TargetLoop] = []
         self.gatherers: dict[str, Gatherer] = {}
         self.meter = Meter()
+        self.automation = (
+            Automation(self.edges.images, clock=self.clock, calendar=calendar, log=log, store=store)
+            if calendar is not None
+            else None
+        )
         self._log = log
         self._store = store
         self._tasks = Tasks(group, clock=self.clock, log=log) if group is not None else None
         holder = holder or Holder("nobody")
         self._roster = Roster(holder=holder.name, shares=configuration.agent.shares, has_ended=holder.has_ended)
         self._renderers: dict[str, Renderer] = defaultdict(self.edges.renderer)
+
+    @property
+    def images(self) -> ImageControl:
+        """What may be asked of image policies; of none where none run."""
+        found = self.automation
+        return ImageControl(found.policies if found else [], found.updates if found else [], clock=self.clock)
 
     # --- what there is -------------------------------------------------------------------------------------------
 
@@ -131,6 +196,8 @@ class Fleet:
         for target in wanted.targets:
             if target not in known:
                 self._add_target(target)
+        if self.automation is not None:
+            await self.automation.adopt(wanted.images, wanted.agent, self._tasks, self._look_at)
         order = {target: place for place, target in enumerate(wanted.targets)}
         self.targets.sort(key=lambda loop: order[loop.target])
 
@@ -144,6 +211,8 @@ class Fleet:
             self._tasks.start(f"cluster {name}", cluster.run)
         for loop in self.targets:
             self._tasks.start(f"target {loop.target.id}", loop.run)
+        if self.automation is not None:
+            self.automation.start(self._tasks)
 
     @property
     def alive(self) -> bool:
@@ -160,6 +229,8 @@ class Fleet:
 
     async def close(self) -> None:
         """End every connection."""
+        if self.automation is not None:
+            await self.automation.close()
         for view in self.views.values():
             await view.api.close()
         for mirror in self.mirrors.values():
@@ -238,6 +309,12 @@ class Fleet:
             loop.tracks.append(track)
             loop.bell.ring()
         return self.tracks[key]
+
+    def _look_at(self, update: Update) -> None:
+        """A commit was pushed to this repository: ask it now."""
+        for loop in self.sources:
+            if any(track.source.name == update.source for track in loop.tracks):
+                loop.bell.ring()
 
     async def _remove_tracks(self, targets: Collection[Target]) -> None:
         """What no target follows any more, or not in this way."""

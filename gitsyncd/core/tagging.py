@@ -5,6 +5,7 @@ Which tag of a policy is wanted is `core.images`; how a scalar is written into a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -15,6 +16,7 @@ from gitsyncd.model.image import Found, ImageChange, ImagePolicy, Mark, PinDiges
 
 POLICY_TRAILER: Final = "Gitsyncd-Policy"
 IMAGE_TRAILER: Final = "Gitsyncd-Image"
+_PLACEHOLDER: Final = re.compile(r"\{(\w+)\}", re.ASCII)
 _MOST_LINES: Final = 200
 """Of changes or files in one message. Trailers name every image whatever the number of files."""
 _MOST_NAMED: Final = 3
@@ -119,9 +121,7 @@ def message(template: str, changes: Sequence[ImageChange], *, agent: str) -> str
         "files": _lines(f"- {file}" for file in _distinct(change.file for change in changes)),
         "agent": agent,
     }
-    text = template
-    for name, value in parts.items():
-        text = text.replace(f"{{{name}}}", value)
+    text = _PLACEHOLDER.sub(lambda found: parts.get(found[1], found[0]), template)
     trailers = [f"{POLICY_TRAILER}: {policy}" for policy in policies] + [f"{IMAGE_TRAILER}: {move}" for move in moves]
     return f"{text.strip()}\n\n" + "\n".join(trailers) + "\n"
 

@@ -28,6 +28,7 @@ from gitsyncd.model.units import rfc3339
 
 if TYPE_CHECKING:
     from gitsyncd.engine.cluster_view import ClusterView
+    from gitsyncd.engine.image_control import ImageControl
     from gitsyncd.engine.ports import Calendar, Clock, Log, Store
     from gitsyncd.engine.source_loop import SourceLoop, Track
     from gitsyncd.engine.target_loop import TargetLoop
@@ -48,6 +49,7 @@ class Control:
         targets: Sequence[TargetLoop],
         sources: Sequence[SourceLoop],
         views: Mapping[str, ClusterView],
+        images: ImageControl,
         *,
         calendar: Calendar,
         clock: Clock,
@@ -55,6 +57,7 @@ class Control:
         store: Store,
     ) -> None:
         self.configuration = configuration
+        self.images = images
         self.refusal: GitsyncdError | None = None
         """Why the agent file as it stands now is not in force."""
         self._version = version

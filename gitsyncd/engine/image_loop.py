@@ -12,10 +12,10 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from gitsyncd.core.backoff import next_delay
-from gitsyncd.core.images import Past, TooManyTags, choose, created, key_of
+from gitsyncd.core.images import Past, TooManyTags, choose, created, key_of, ranked
 from gitsyncd.core.tagging import standing
 from gitsyncd.engine.trigger import Bell
-from gitsyncd.model.errors import GitsyncdError, ImageNotFound, RegistryError, RegistryThrottled, SourceError
+from gitsyncd.model.errors import GitsyncdError, ImageNotFound, RegistryError, RegistryThrottled
 from gitsyncd.model.image import Choice, Found, Held, ImagePolicy, Rule
 from gitsyncd.model.units import rfc3339
 
@@ -108,7 +108,7 @@ class PolicyLoop:
             self.bell.take()
             try:
                 await self._look()
-            except (RegistryError, SourceError) as error:
+            except GitsyncdError as error:
                 self._failed(error)
             finally:
                 self.looks += 1
@@ -126,7 +126,7 @@ class PolicyLoop:
         self._take(choice, past, now)
         self._first_seen = {tag: seen for tag, seen in self._first_seen.items() if tag in tags}
         self._remember()
-        if choice.selected is None and not choice.held and not past.current:
+        if not ranked(self.policy, tags):
             raise ImageNotFound(
                 f"{self.policy.image}: none of {len(tags)} tags fits the policy",
                 hint="Correct `select` or `filter` of the policy, or push an image that fits.",
@@ -213,14 +213,14 @@ class PolicyLoop:
 
     def _failed(self, error: GitsyncdError) -> None:
         self._failures += 1
-        if self.error is None or self.error.message != error.message:
+        if self.error is None or str(self.error) != str(error):
             self.failing_since = self.failing_since or self._clock.now()
             event = "registry unreachable" if isinstance(error, RegistryError) else "image update failed"
             self._log.warning(
                 event,
                 policy=self.policy.name,
                 since=rfc3339(self.failing_since),
-                error=error.message,
+                error=str(error),
                 remedy=error.remedy,
                 hint=error.hint,
             )
@@ -232,7 +232,7 @@ class PolicyLoop:
                 "registry recovered",
                 policy=self.policy.name,
                 since=rfc3339(self.failing_since) if self.failing_since else None,
-                error=self.error.message,
+                error=str(self.error),
             )
         self.error, self.failing_since, self._failures = None, None, 0
 

@@ -107,13 +107,14 @@ class Writer(Protocol):
         branch: str,
         onto: str = "",
         paths: Sequence[str] = (),
+        unless: str = "",
     ) -> Written | None:
         """Ask the remote for the tip of `branch`, let `propose` say what to change, commit that and push it.
 
         When somebody else was faster, everything is done again on the new tip, with `propose` asked anew; it runs in a
         thread. None when it proposed nothing, or what would change nothing. With `onto`, that branch is pushed instead
         (created where it is missing), so that `branch` can be asked to take it. `paths` are the files and folders that
-        `Tip.files` holds; a path that is not there is left out.
+        `Tip.files` holds; a path that is not there is left out. On the tip `unless` nothing is asked.
         Raises `SourceError`, among them `PushRefused` and `PushContended`, and what `propose` raises.
         """
 

@@ -22,7 +22,7 @@ from gitsyncd.model.units import rfc3339
 from gitsyncd.model.update import Proposal, Tip, Update, Written
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from gitsyncd.engine.image_loop import PolicyLoop
     from gitsyncd.engine.ports import Clock, FileEditor, Log, Store, Writer
@@ -50,13 +50,21 @@ class UpdateLoop:
     """One repository and branch to write to."""
 
     def __init__(
-        self, update: Update, writer: Writer, editor: FileEditor, *, agent: str, clock: Clock, log: Log, store: Store
+        self,
+        update: Update,
+        writer: Writer,
+        editor: FileEditor,
+        *,
+        agent: str,
+        pushed: Callable[[], None],
+        clock: Clock,
+        log: Log,
+        store: Store,
     ) -> None:
+        """`pushed` is called when the remote has taken a commit: whoever follows the repository looks."""
         self.update = update
         self.policies: list[PolicyLoop] = []
         self.bell = Bell()
-        self.followers: list[Bell] = []
-        """Rung when a commit was pushed: those who follow the repository."""
         self.seen = Sight()
         self.last: Written | None = None
         self.last_at: datetime | None = None
@@ -64,6 +72,7 @@ class UpdateLoop:
         self._writer = writer
         self._editor = editor
         self._agent = agent
+        self._pushed = pushed
         self._clock = clock
         self._log = log
         self._store = store
@@ -81,7 +90,9 @@ class UpdateLoop:
         """What the branch has now. Raises `SourceError`."""
         async with self._reading:
             if self._clock.monotonic() - self._read_at >= _FRESH_S:
-                await self._writer.write(self._only_look, branch=self.update.branch, paths=self.update.paths)
+                await self._writer.write(
+                    self._only_look, branch=self.update.branch, paths=self.update.paths, unless=self.seen.commit
+                )
                 self._read_at = self._clock.monotonic()
             return self.seen
 
@@ -125,6 +136,8 @@ class UpdateLoop:
     def _pause_s(self) -> float | None:
         if not self._failures:
             return None
+        if isinstance(self.error, TooManyCommits) and self._commits:
+            return max(1.0, (self._commits[0] + _HOUR - self._clock.now()).total_seconds())
         return next_delay(self._failures, base=_RETRY, cap=_CAP, jitter=self._clock.jitter()).total_seconds()
 
     async def write(self) -> None:
@@ -202,17 +215,16 @@ class UpdateLoop:
             ],
             attempts=written.attempts,
         )
-        for bell in self.followers:
-            bell.ring()
+        self._pushed()
 
     def _failed(self, error: GitsyncdError) -> None:
         self._failures += 1
-        if self.error is None or self.error.message != error.message:
+        if self.error is None or str(self.error) != str(error):
             self._log.error(
                 "image update failed",
                 update=self.update.name,
                 source=self.update.source,
-                error=error.message,
+                error=str(error),
                 remedy=error.remedy,
                 hint=error.hint,
             )

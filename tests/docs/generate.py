@@ -61,6 +61,11 @@ EXIT_CODES: dict[str, tuple[tuple[str, str], ...]] = {
         ("1", "some is left, the target is neither suspended nor gone from the file, or no daemon answers"),
         ("2", "the agent file is refused"),
     ),
+    "images": (
+        ("0", "every policy and every update works; or locked, or unlocked"),
+        ("1", "some policy or update fails"),
+        ("2", "no such policy, or no daemon answers"),
+    ),
     "rbac": (
         ("0", "the credential has what the targets need; it may have more, which is told"),
         ("1", "something is missing, or could not be told; what could is printed"),

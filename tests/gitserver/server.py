@@ -28,7 +28,7 @@ from urllib.parse import unquote, urlsplit
 from tests.gitserver.certificates import Authority
 from tests.gitserver.repository import BARE_ENVIRONMENT, Repo
 
-Kind = Literal["discovery", "ls-refs", "fetch"]
+Kind = Literal["discovery", "ls-refs", "fetch", "push-discovery", "push"]
 
 
 @dataclass(frozen=True)
@@ -115,6 +115,8 @@ class GitServer:
         self.token = token
         self.protocol = protocol
         self.fault: Fault | None = None
+        self.pushes = True
+        """Whether whoever may read may write."""
         self.redirects: dict[str, str] = {}
         """From a path without its query to a `Location`."""
         self.requests: list[Request] = []
@@ -199,6 +201,12 @@ class _Server(ThreadingHTTPServer):
                 connection.shutdown(socket.SHUT_RDWR)
 
 
+def _kind(method: str, path: str, body: bytes) -> Kind:
+    if "git-receive-pack" in path:
+        return "push-discovery" if method == "GET" else "push"
+    return "discovery" if method == "GET" else "ls-refs" if b"command=ls-refs" in body else "fetch"
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -216,7 +224,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _serve(self, body: bytes) -> None:
         owner = self.server.owner
-        kind: Kind = "discovery" if self.command == "GET" else "ls-refs" if b"command=ls-refs" in body else "fetch"
+        kind = _kind(self.command, self.path, body)
         owner.requests.append(Request(kind, self.command, self.path, dict(self.headers.items())))
         fault = owner.fault
         if fault is not None and fault.at not in {"", kind}:
@@ -228,8 +236,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         if isinstance(fault, Answer):
-            suffix = "advertisement" if kind == "discovery" else "result"
-            headers = {"Content-Type": fault.content_type or f"application/x-git-upload-pack-{suffix}", **fault.headers}
+            suffix = "advertisement" if self.command == "GET" else "result"
+            service = "receive" if kind.startswith("push") else "upload"
+            kept = f"application/x-git-{service}-pack-{suffix}"
+            headers = {"Content-Type": fault.content_type or kept, **fault.headers}
             self._answer(fault.status, headers, fault.body, None)
             return
         if not self._allowed():
@@ -267,6 +277,8 @@ class _Handler(BaseHTTPRequestHandler):
             "CONTENT_LENGTH": str(len(body)),
             "REMOTE_ADDR": "127.0.0.1",
         }
+        if owner.pushes:
+            environment["REMOTE_USER"] = "writer"  # for http-backend, whoever is known may push
         if owner.protocol == 2 and "Git-Protocol" in self.headers:
             environment["GIT_PROTOCOL"] = self.headers["Git-Protocol"]
         done = subprocess.run(["git", "http-backend"], input=body, capture_output=True, env=environment)

@@ -162,13 +162,13 @@ class SshGitServer:
         self.commands.append(command)
         self.environments.append(dict(process.env))
         program, path = shlex.split(command)
-        assert program == "git-upload-pack"
+        assert program in {"git-upload-pack", "git-receive-pack"}
         environment = dict(BARE_ENVIRONMENT)
         if self.protocol == 2:
             environment["GIT_PROTOCOL"] = process.env.get("GIT_PROTOCOL", "")
         child = await asyncio.create_subprocess_exec(
             "git",
-            "upload-pack",
+            program.removeprefix("git-"),
             str(self.folder / path.lstrip("/")),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
@@ -241,6 +241,8 @@ class _Conversation:
         with contextlib.suppress(asyncssh.Error, OSError):
             while data := await self._process.stdin.read(1 << 16):
                 kind: Kind | None = "ls-refs" if b"command=ls-refs" in data else "fetch" if b"want " in data else None
+                if b"report-status" in data:
+                    kind = "push"
                 if kind is not None:
                     self._kind, self._sent = kind, 0
                 self._child.stdin.write(data)

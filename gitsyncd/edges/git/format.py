@@ -13,7 +13,7 @@ NAMES = {COMMIT: "commit", TREE: "tree", BLOB: "blob", TAG: "tag"}
 GITLINK = 0o160000
 """Mode of a submodule: a commit of another repository."""
 
-_PERSON = re.compile(rb".*> (-?[0-9]{1,18}) [+-][0-9]{4}\Z")
+_PERSON = re.compile(rb"(.*)> (-?[0-9]{1,18}) [+-][0-9]{4}\Z")
 _HEX = re.compile(r"[0-9a-f]{40}")
 _LAST_SECOND = 253402300799  # 9999-12-31T23:59:59Z, the last that a datetime can hold
 
@@ -25,13 +25,15 @@ class Commit:
     tree: str
     parents: tuple[str, ...]
     committed_at: datetime
+    committer: str
+    """The committer's address."""
     message: str
 
 
 def parse_commit(content: bytes) -> Commit:
     """Raises `ValueError` for what is no commit."""
     head, _, message = content.partition(b"\n\n")
-    tree, parents, when = "", [], 0
+    tree, parents, email, when = "", [], b"", 0
     for line in head.split(b"\n"):
         key, _, value = line.partition(b" ")
         match key:
@@ -40,7 +42,7 @@ def parse_commit(content: bytes) -> Commit:
             case b"parent":
                 parents.append(value.decode("ascii"))
             case b"committer" if match := _PERSON.match(value):
-                when = int(match[1])
+                email, when = match[1].rpartition(b"<")[2], int(match[2])
             case _:
                 pass
     if not all(is_id(name) for name in (tree, *parents)):
@@ -49,6 +51,7 @@ def parse_commit(content: bytes) -> Commit:
         tree=tree,
         parents=tuple(parents),
         committed_at=datetime.fromtimestamp(min(max(when, 0), _LAST_SECOND), UTC),
+        committer=email.decode("utf-8", "replace"),
         message=message.decode("utf-8", "replace"),
     )
 

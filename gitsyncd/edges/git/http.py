@@ -27,18 +27,22 @@ from gitsyncd.edges.git.pktline import (
     fetch_request,
     ls_refs_request,
 )
-from gitsyncd.edges.git.remote import Remote, Write
+from gitsyncd.edges.git.remote import RECEIVE, Move, Remote, Write, judge
 from gitsyncd.model.address import redacted
-from gitsyncd.model.errors import ConfigError, SourceDenied, SourceError, SourceUnreachable
+from gitsyncd.model.errors import ConfigError, PushRefused, SourceDenied, SourceError, SourceUnreachable
 from gitsyncd.model.source import BearerAuth, CertificateAuth, PasswordAuth, Repository
 
 if TYPE_CHECKING:
     import aiohttp
 
-_DISCOVERY = "/info/refs?service=git-upload-pack"
+_UPLOAD = "git-upload-pack"
 _CONNECT_SECONDS = 10.0
 _SILENCE_SECONDS = 30.0
 _REDIRECTS = 3
+
+
+class _Forbidden(SourceError):
+    """A push was answered with 403: who asks is known, and may not."""
 
 
 class HttpRemote(Remote):
@@ -90,12 +94,26 @@ class HttpRemote(Remote):
         body = fetch_request(
             wants, haves, version=spoken.version, capabilities=spoken.capabilities, agent=self._product
         )
-        async with self._ask("POST", "/git-upload-pack", body, "result") as chunks:
+        async with self._ask("POST", "result", body) as chunks:
             await self._receive(chunks, PackAnswer(spoken.version), write)
 
-    async def _discover(self, branches: Sequence[str]) -> Advertisement:
-        advertisement = Advertisement(branches)
-        async with self._ask("GET", _DISCOVERY, None, "advertisement") as chunks:
+    async def push(self, move: Move, pack: bytes) -> None:
+        self._base = self.shown.rstrip("/")
+        try:
+            advertisement = await self._discover([move.branch], RECEIVE)
+            request, answer = self._begun(advertisement, move)
+            async with self._ask("POST", "result", request + pack, RECEIVE) as chunks:
+                await self._read(chunks, answer)
+        except _Forbidden as error:
+            raise PushRefused(
+                f"{self.shown}: these credentials may not write (403)",
+                hint="Give them the right to push, or name others under `auth` of the update.",
+            ) from error
+        judge(self.shown, answer, move)
+
+    async def _discover(self, branches: Sequence[str], service: str = _UPLOAD) -> Advertisement:
+        advertisement = Advertisement(branches, service=service)
+        async with self._ask("GET", "advertisement", None, service) as chunks:
             await self._read(chunks, advertisement)
         self._refuse_format(advertisement)
         return advertisement
@@ -103,19 +121,21 @@ class HttpRemote(Remote):
     async def _ls_refs(self, branches: Sequence[str], advertisement: Advertisement) -> dict[str, str]:
         listing = HeadList(branches)
         body = ls_refs_request(branches, advertisement.capabilities, self._product)
-        async with self._ask("POST", "/git-upload-pack", body, "result") as chunks:
+        async with self._ask("POST", "result", body) as chunks:
             await self._read(chunks, listing)
         return listing.heads
 
     @asynccontextmanager
-    async def _ask(self, method: str, tail: str, body: bytes | None, kind: str) -> AsyncIterator[AsyncIterator[bytes]]:
+    async def _ask(
+        self, method: str, kind: str, body: bytes | None, service: str = _UPLOAD
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
         """One request; the body of a good answer, and every kind of failure as a `SourceError`."""
         import aiohttp  # 26 MB that a mirror of local repositories does not need
 
         try:
-            response = await self._send(method, tail, body, kind)
+            response = await self._send(method, kind, body, service)
             try:
-                self._check_type(response, f"application/x-git-upload-pack-{kind}")
+                self._check_type(response, f"application/x-{service}-{kind}")
                 yield response.content.iter_any()
             finally:
                 # To the end means the connection can be used again; everything else ends it.
@@ -130,13 +150,14 @@ class HttpRemote(Remote):
         except OSError as error:
             raise self._cut() from error
 
-    async def _send(self, method: str, tail: str, body: bytes | None, kind: str) -> aiohttp.ClientResponse:
+    async def _send(self, method: str, kind: str, body: bytes | None, service: str) -> aiohttp.ClientResponse:
+        tail = f"/info/refs?service={service}" if body is None else f"/{service}"
         before = self._tls
         tls = await asyncio.to_thread(self._tls_context) if self._base.startswith("https:") else True
         if before is not None and before is not self._tls:
             await self.close()  # what was opened with the certificates of before
         session = self._open_session()
-        headers = await asyncio.to_thread(self._headers, kind, body)
+        headers = await asyncio.to_thread(self._headers, kind, body, service)
         for _ in range(_REDIRECTS + 1):
             response = await session.request(
                 method, self._base + tail, data=body, headers=headers, ssl=tls, allow_redirects=False
@@ -148,6 +169,8 @@ class HttpRemote(Remote):
             if status in {301, 302, 303, 307, 308} and method == "GET":
                 self._base = self._redirected(tail, location)
                 continue
+            if status == 403 and service == RECEIVE:
+                raise _Forbidden(self.shown)
             raise self._refused(status, location)
         raise SourceUnreachable(f"{self.shown} redirects more than {_REDIRECTS} times")
 
@@ -181,17 +204,17 @@ class HttpRemote(Remote):
             )
         return self._session
 
-    def _headers(self, kind: str, body: bytes | None) -> dict[str, str]:
+    def _headers(self, kind: str, body: bytes | None, service: str) -> dict[str, str]:
         """Raises `SourceDenied` when a secret cannot be read."""
         headers = {
-            "Accept": f"application/x-git-upload-pack-{kind}",
+            "Accept": f"application/x-{service}-{kind}",
             "Accept-Encoding": "identity",
             "Pragma": "no-cache",
         }
-        if self._old is None:
+        if self._old is None and service == _UPLOAD:  # pushing has no version 2
             headers["Git-Protocol"] = "version=2"
         if body is not None:
-            headers["Content-Type"] = "application/x-git-upload-pack-request"
+            headers["Content-Type"] = f"application/x-{service}-request"
         if (authorization := self._authorization()) is not None:
             headers["Authorization"] = authorization
         return headers

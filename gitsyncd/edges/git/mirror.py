@@ -128,7 +128,7 @@ class GitMirror:
 
     async def revision(self, source: str, branch: str, commit: str) -> Revision:
         """The facts of a commit that the mirror holds. Raises `RevisionNotFound`, `MirrorDamaged`."""
-        found = await self._read(lambda store: history.read_commit(store, commit))
+        found = await self.read(lambda store: history.read_commit(store, commit))
         return Revision(
             source=source,
             branch=branch,
@@ -142,14 +142,14 @@ class GitMirror:
 
         Raises `RevisionNotFound` for an unknown `commit`, `MirrorDamaged`.
         """
-        return await self._read(lambda store: history.descends(store, commit, ancestor))
+        return await self.read(lambda store: history.descends(store, commit, ancestor))
 
     async def tree_id(self, commit: str, path: str) -> str:
         """Identity of the files below `path`: equal ids, equal files. Reads no file.
 
         Raises `RevisionNotFound` for a missing path, `MirrorDamaged`.
         """
-        return (await self._read(lambda store: tree.locate(store, self._caps, commit, path))).id
+        return (await self.read(lambda store: tree.locate(store, self._caps, commit, path))).id
 
     async def snapshot(self, commit: str, path: str) -> Snapshot:
         """The manifest files below `path` (`*.yaml`, `*.yml`, `*.json`, `Kustomization`), read and verified, by path.
@@ -157,10 +157,13 @@ class GitMirror:
         Other files are not read; names, links and modes of all of them are checked. A path that names a file gives that
         file. Raises `RevisionNotFound`, `SourceTooLarge`, `MirrorDamaged`, `ManifestInvalid`.
         """
-        return await self._read(lambda store: tree.snapshot(store, self._caps, commit, path))
+        return await self.read(lambda store: tree.snapshot(store, self._caps, commit, path))
 
-    async def _read(self, work: Callable[[ObjectStore], _T]) -> _T:
-        """Do it in a thread with the mirror open; set the mirror aside when it turns out to be damaged."""
+    async def read(self, work: Callable[[ObjectStore], _T]) -> _T:
+        """Do it in a thread with the mirror open; set the mirror aside when it turns out to be damaged.
+
+        Raises `MirrorDamaged`, and what `work` raises.
+        """
         state = self._directory.state()
         try:
             return await asyncio.to_thread(self._with_store, work)

@@ -1,4 +1,4 @@
-"""Git's framing (pkt-line) and the few messages of its protocol that a mirror speaks. Bytes in, values out: no I/O.
+"""Git's framing (pkt-line) and the few messages of its protocol that are spoken here. Bytes in, values out: no I/O.
 
 Every reader here takes packets one at a time and keeps what was asked for alone, so that an answer with a million refs
 costs time but no memory. Anything unexpected raises `ProtocolViolation`; nothing is guessed.
@@ -7,13 +7,15 @@ costs time but no memory. Anything unexpected raises `ProtocolViolation`; nothin
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
 
 _ID = re.compile(rb"[0-9a-f]{40}\Z")
 _LARGEST = 65520
 """Bytes of one packet with its length (gitprotocol-common)."""
 _NO_COMMIT = b"0" * 40
+_REMARKS_BYTES = 4096
+"""Of what a server says to people while it takes a push."""
 
 
 class ProtocolViolation(Exception):
@@ -96,12 +98,13 @@ def _refuse_error(line: bytes) -> None:
 class Advertisement:
     """The answer to `GET info/refs`: version and capabilities; for protocols before 2 also the wanted heads."""
 
-    def __init__(self, branches: Sequence[str]) -> None:
+    def __init__(self, branches: Sequence[str], *, service: str = "git-upload-pack") -> None:
         self.version = 0
         self.capabilities: dict[str, str] = {}
         self.heads: dict[str, str] = {}
         self.complete = False
         self._wanted = {f"refs/heads/{branch}".encode(): branch for branch in branches}
+        self._service = f"# service={service}\n".encode()
         self._state = self._first
 
     def take(self, packet: Packet) -> None:
@@ -112,7 +115,7 @@ class Advertisement:
         self._state(packet)
 
     def _first(self, packet: Packet) -> None:
-        if packet == b"# service=git-upload-pack\n":
+        if packet == self._service:
             self._state = self._after_service
         else:
             self._begin(packet)
@@ -244,6 +247,79 @@ class PackAnswer:
         if band == b"\x03":
             raise ProtocolViolation(f"the server says {printable(content.strip(), 200)}")
         raise ProtocolViolation(f"{printable(packet)} in place of a part of the pack")
+
+
+class PushAnswer:
+    """The report of a push, in the side band or not: whether the pack was taken, and the ref was moved."""
+
+    def __init__(self, *, side_band: bool) -> None:
+        self.complete = False
+        self.unpacked = ""
+        """`ok`, or what was wrong with the pack."""
+        self.refused = ""
+        """What the server says of the ref; empty when it was moved."""
+        self.moved = False
+        self.remarks = b""
+        """What hooks and the server said to people; the first few lines."""
+        self._side_band = side_band
+        self._inner = PacketReader()
+
+    def take(self, packet: Packet) -> None:
+        if self.complete:
+            raise ProtocolViolation("packets after the end of the report")
+        if not self._side_band:
+            self._line(packet)
+        elif packet is Special.FLUSH:
+            # Some servers leave out the flush inside the side band.
+            self.complete = True
+        elif not isinstance(packet, bytes):
+            raise ProtocolViolation("an unexpected delimiter in a report")
+        else:
+            self._band(packet[:1], packet[1:])
+
+    def _band(self, band: bytes, content: bytes) -> None:
+        match band:
+            case b"\x01":
+                for line in self._inner.feed(content):
+                    if line is not Special.FLUSH:
+                        self._line(line)
+            case b"\x02":
+                self.remarks = (self.remarks + content)[:_REMARKS_BYTES]
+            case b"\x03":
+                raise ProtocolViolation(f"the server says {printable(content.strip(), 200)}")
+            case _:
+                raise ProtocolViolation(f"{printable(content)} in place of a part of the report")
+
+    def _line(self, packet: Packet) -> None:
+        if packet is Special.FLUSH:
+            self.complete = True
+            return
+        if not isinstance(packet, bytes):
+            raise ProtocolViolation("an unexpected delimiter in a report")
+        _refuse_error(packet)
+        kind, _, rest = packet.rstrip(b"\n").partition(b" ")
+        match kind:
+            case b"unpack":
+                self.unpacked = rest.decode("utf-8", "replace")
+            case b"ok":
+                self.moved = True
+            case b"ng":
+                self.refused = printable(rest.partition(b" ")[2], 300).strip("'\"") or "no reason given"
+            case b"option":
+                pass
+            case _:
+                raise ProtocolViolation(f"{printable(packet)} in place of a line of the report")
+
+
+def push_request(branch: str, old: str, new: str, *, capabilities: Mapping[str, str], agent: str) -> bytes:
+    """One branch from `old` (empty: it is not there yet) to `new`. The pack follows."""
+    offered = [name for name in ("report-status", "side-band-64k", "quiet") if name in capabilities]
+    if "object-format" in capabilities:
+        offered.append("object-format=sha1")
+    if "agent" in capabilities:
+        offered.append(f"agent={agent}")
+    command = f"{old or _NO_COMMIT.decode()} {new} refs/heads/{branch}\0{' '.join(offered)}"
+    return pkt(command) + FLUSH
 
 
 def ls_refs_request(branches: Sequence[str], capabilities: dict[str, str], agent: str) -> bytes:

@@ -5,17 +5,53 @@ How the bytes get there and back is each transport's own: `http`, `ssh`. Neither
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
 
 from gitsyncd.edges.git.caps import Caps, in_words
-from gitsyncd.edges.git.pktline import Advertisement, HeadList, PackAnswer, PacketReader, ProtocolViolation
+from gitsyncd.edges.git.pktline import (
+    Advertisement,
+    HeadList,
+    PackAnswer,
+    PacketReader,
+    ProtocolViolation,
+    PushAnswer,
+    push_request,
+)
 from gitsyncd.model.address import redacted
-from gitsyncd.model.errors import RevisionNotFound, SourceTooLarge, SourceUnreachable
+from gitsyncd.model.errors import PushRefused, RevisionNotFound, SourceTooLarge, SourceUnreachable
 from gitsyncd.model.source import Repository
 
 _ANSWER_BYTES = 64 << 20
 """Of one list of refs. Some 700,000 of them; protocol 2 sends the wanted ones only."""
+
+_RACE = re.compile(
+    r"fetch first|non-fast-forward|failed to update ref|cannot lock ref|failed to lock|unable to lock|stale info"
+    r"|already exists|but expected|incorrect old value|has been updated|remote ref updated",
+    re.IGNORECASE,
+)
+"""How servers say that somebody was faster: git's receive-pack (builtin/receive-pack.c, refs.c) and the forges."""
+_REMARKS = 300
+
+RECEIVE = "git-receive-pack"
+"""What takes pushes; what is fetched comes from `git-upload-pack`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """One branch, from the commit that it has to one that stands on it."""
+
+    branch: str
+    old: str
+    """Empty where the branch is not there yet."""
+    new: str
+
+
+class LostRace(Exception):
+    """The branch is not, or no longer, where the move begins. Never leaves this package."""
+
 
 Write = Callable[[bytes], Awaitable[None]]
 
@@ -46,7 +82,26 @@ class Remote(ABC):
         Raises `SourceError`, and what `write` raises, which must be no `OSError`.
         """
 
-    async def _read(self, chunks: AsyncIterator[bytes], reader: Advertisement | HeadList) -> None:
+    @abstractmethod
+    async def push(self, move: Move, pack: bytes) -> None:
+        """Ask the remote to move a branch; `pack` holds what it lacks.
+
+        Raises `LostRace`, `PushRefused`, `SourceError`: after `SourceUnreachable` it may have been moved all the same.
+        """
+
+    def _begun(self, advertisement: Advertisement, move: Move) -> tuple[bytes, PushAnswer]:
+        """The request, and what reads its answer. Raises `LostRace` where the server is somewhere else already."""
+        self._refuse_format(advertisement)
+        if advertisement.heads.get(move.branch, "") != move.old:
+            raise LostRace("the branch has moved")
+        if "report-status" not in advertisement.capabilities:
+            raise PushRefused(f"{self.shown} does not report what becomes of a push", hint="Use a server of our time.")
+        request = push_request(
+            move.branch, move.old, move.new, capabilities=advertisement.capabilities, agent=self._product
+        )
+        return request, PushAnswer(side_band="side-band-64k" in advertisement.capabilities)
+
+    async def _read(self, chunks: AsyncIterator[bytes], reader: Advertisement | HeadList | PushAnswer) -> None:
         packets, received = PacketReader(), 0
         async for chunk in chunks:
             received += len(chunk)
@@ -103,3 +158,22 @@ class Remote(ABC):
         return SourceUnreachable(
             f"{self.shown} does not answer as a Git server: {error}", hint="Check `url` of this source."
         )
+
+
+def judge(shown: str, answer: PushAnswer, move: Move) -> None:
+    """What a report means. Raises `LostRace`, `PushRefused`."""
+    if answer.moved and answer.unpacked == "ok":
+        return
+    said = answer.refused or answer.unpacked or "nothing of the branch"
+    if _RACE.search(answer.refused):
+        raise LostRace(said)
+    remarks = " ".join(_printed(answer.remarks).split())
+    raise PushRefused(
+        f"{shown} does not take the commit for {move.branch}: {said}" + (f" ({remarks})" if remarks else "")
+    )
+
+
+def _printed(text: bytes) -> str:
+    """What a server says to people, without what a terminal would obey; the first of it."""
+    shown = "".join(sign if sign.isprintable() or sign.isspace() else "?" for sign in text.decode("utf-8", "replace"))
+    return shown[:_REMARKS] + ("…" if len(shown) > _REMARKS else "")

@@ -1,4 +1,4 @@
-"""A Git server over SSH: `git-upload-pack`, run on the server, speaks the same protocol as over HTTP.
+"""A Git server over SSH: git's own programs, run on the server, speak the same protocol as over HTTP.
 
 One connection is kept between polls, and each question is a command of its own on it: a warm poll is no handshake.
 The connection ends when a file that it was made with is replaced, and after a while without questions. How it is made,
@@ -24,11 +24,12 @@ from gitsyncd.edges.git.pktline import (
     HeadList,
     PackAnswer,
     ProtocolViolation,
+    PushAnswer,
     fetch_request,
     ls_refs_request,
     printable,
 )
-from gitsyncd.edges.git.remote import Remote, Write
+from gitsyncd.edges.git.remote import RECEIVE, LostRace, Move, Remote, Write, judge
 from gitsyncd.model.address import DEFAULT_USER, SshAddress
 from gitsyncd.model.errors import ConfigError, SourceDenied, SourceError, SourceUnreachable
 from gitsyncd.model.source import Repository, SshAuth
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 _IDLE_SECONDS = 75.0
 """As long as a connection over HTTP is kept. Servers have better to do than to hold one for a source asked hourly."""
 _KNOWN_HOSTS_BYTES = 4 << 20
+_UPLOAD = "git-upload-pack"
 _NO_SUCH_COMMAND = 127
 _SHOWN_KEYS = 5
 
@@ -57,7 +59,7 @@ class SshRemote(Remote):
             raise ConfigError(f"{self.shown} is asked over SSH, and has no `auth.ssh_key_file`")
         self._auth = repository.auth
         self._user = self._address.user or self._auth.username or DEFAULT_USER
-        self._command = f"git-upload-pack {_quoted(self._address.path)}"
+        self._path = _quoted(self._address.path)
         self._connection: Connection | None = None
         self._made_with: FileState = ()
         self._fingerprint = ""
@@ -94,6 +96,18 @@ class SshRemote(Remote):
             if spoken.version == 2:
                 session.send(FLUSH)
 
+    async def push(self, move: Move, pack: bytes) -> None:
+        async with self._asking(RECEIVE) as session:
+            advertisement = await self._greeted(session, [move.branch])
+            try:
+                request, answer = self._begun(advertisement, move)
+            except LostRace:
+                session.send(FLUSH)
+                raise
+            session.send(request + pack)
+            await self._read(_pieces(session, answer), answer)
+        judge(self.shown, answer, move)
+
     async def _greeted(self, session: Session, branches: Sequence[str]) -> Advertisement:
         advertisement = Advertisement(branches)
         await self._read(_pieces(session, advertisement), advertisement)
@@ -101,12 +115,12 @@ class SshRemote(Remote):
         return advertisement
 
     @contextlib.asynccontextmanager
-    async def _asking(self) -> AsyncIterator[Session]:
+    async def _asking(self, service: str = _UPLOAD) -> AsyncIterator[Session]:
         """One command on the server. Every kind of failure comes out as a `SourceError`.
 
         After a failure, cancellation included, nobody knows what is still on its way: the connection goes as well.
         """
-        session = await self._session()
+        session = await self._session(service)
         kept = False
         try:
             yield session
@@ -129,7 +143,7 @@ class SshRemote(Remote):
         said = session.said.strip()
         if session.exit_status == _NO_SUCH_COMMAND:
             return SourceUnreachable(
-                f"{self.shown}: the server has no git-upload-pack",
+                f"{self.shown}: the server has no git program to answer with",
                 hint="Install git on the server, where the user of `url` finds it without a login shell.",
             )
         if isinstance(error, ProtocolViolation):
@@ -145,7 +159,7 @@ class SshRemote(Remote):
             )
         return error
 
-    async def _session(self) -> Session:
+    async def _session(self, service: str) -> Session:
         """A command that was begun, on the kept connection when there is one that still answers."""
         self._stop_clock()
         state = await asyncio.to_thread(
@@ -154,14 +168,14 @@ class SshRemote(Remote):
         if self._connection is not None and state == self._made_with and self._connection.usable:
             # Whatever goes wrong with an old connection, a new one tells it better.
             with contextlib.suppress(SourceError):
-                return await self._begun(self._connection)
+                return await self._started(self._connection, service)
         self._abort()
         self._connection, self._made_with = await self._connect(), state
-        return await self._begun(self._connection)
+        return await self._started(self._connection, service)
 
-    async def _begun(self, connection: Connection) -> Session:
+    async def _started(self, connection: Connection, service: str) -> Session:
         try:
-            return await connection.run(self._command)
+            return await connection.run(f"{service} {self._path}")
         except BaseException as error:
             self._abort()
             if isinstance(error, Exception):
@@ -298,7 +312,7 @@ class SshRemote(Remote):
             self._idle = None
 
 
-async def _pieces(session: Session, reader: Advertisement | HeadList | PackAnswer) -> AsyncIterator[bytes]:
+async def _pieces(session: Session, reader: Advertisement | HeadList | PackAnswer | PushAnswer) -> AsyncIterator[bytes]:
     """What the server writes until the answer is complete: then it waits for the next question."""
     while not reader.complete and (piece := await session.piece()) is not None:
         yield piece

@@ -151,7 +151,7 @@ class _Walk:
         for path, link in self._links:
             _in_time(self._ends, self._caps, self._base)
             blob = self._target_of(path, link)
-            if _is_manifest(path):
+            if is_manifest(path):
                 yield path, blob
 
     def _folder(self, tree: str, path: str, depth: int) -> Iterator[tuple[str, str]]:
@@ -183,7 +183,7 @@ class _Walk:
                 )
             elif not entry.is_file:
                 raise ManifestInvalid(f"an entry of the unknown mode {entry.mode:o}", file=here)
-            elif _is_manifest(here):
+            elif is_manifest(here):
                 yield here, entry.id
 
     def _target_of(self, path: str, link: Entry) -> str:
@@ -265,7 +265,7 @@ def _refuse_twins(entries: list[Entry], path: str) -> None:
         seen[key] = entry.name
 
 
-def _is_manifest(path: str) -> bool:
+def is_manifest(path: str) -> bool:
     name = path.rpartition("/")[2]
     return name.endswith(_SUFFIXES) or name in _NAMES
 

@@ -113,6 +113,8 @@ def test_a_password_file_that_holds_none_is_refused_and_not_waited_for(tmp_path:
     auth = PasswordAuth(username="git", password_file=path)
 
     with pytest.raises(SourceDenied) as caught:
-        HttpRemote(Repository(url=URL, auth=auth), agent="a", caps=Caps())._headers("advertisement", None)
+        HttpRemote(Repository(url=URL, auth=auth), agent="a", caps=Caps())._headers(
+            "advertisement", None, "git-upload-pack"
+        )
 
     assert f"the password file {path} cannot be read" in caught.value.message

@@ -1,0 +1,75 @@
+"""All registries of an agent, as the engine sees them (`gitsyncd.engine.ports.ImageRegistry`).
+
+Which entry of the agent file an image belongs to is decided here: by the longest prefix that fits, in whole components.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gitsyncd.core.reference import ImageName, image_name
+from gitsyncd.edges.registry.client import Reach, Registry
+from gitsyncd.edges.registry.credentials import Bearer, Credentials, DockerConfig, Password
+from gitsyncd.model.image import DockerConfigAuth, Found, ImagePolicy, RegistryAccess
+from gitsyncd.model.source import BearerAuth, PasswordAuth
+
+_NOBODY = RegistryAccess(prefix="")
+
+
+class Registries:
+    """One connection pool for each server and way to reach it. Several tasks may ask at a time."""
+
+    def __init__(self, configured: Sequence[RegistryAccess], *, agent: str) -> None:
+        self._configured = configured
+        self._agent = agent
+        self._clients: dict[tuple[str, RegistryAccess], Registry] = {}
+
+    async def tags(self, image: str) -> Sequence[str]:
+        """Raises `RegistryError`."""
+        name = image_name(image)
+        return await self._client(name).tags(name)
+
+    async def look(self, policy: ImagePolicy, tag: str) -> Found | None:
+        """Raises `RegistryError`."""
+        name = image_name(policy.image)
+        return await self._client(name).look(name, tag, prefer=policy.platforms)
+
+    async def close(self) -> None:
+        for client in self._clients.values():
+            await client.close()
+        self._clients.clear()
+
+    def access(self, name: ImageName) -> RegistryAccess:
+        """How this image's registry is reached."""
+        fitting = [each for each in self._configured if _fits(each.prefix, name)]
+        return max(fitting, key=lambda each: len(each.prefix), default=_NOBODY)
+
+    def _client(self, name: ImageName) -> Registry:
+        access = self.access(name)
+        key = (name.server, access)
+        if key not in self._clients:
+            reach = Reach(
+                credentials=_credentials(access), ca_file=access.ca_file, allow_plain_http=access.allow_plain_http
+            )
+            self._clients[key] = Registry(name.server, reach, agent=self._agent)
+        return self._clients[key]
+
+
+def _fits(prefix: str, name: ImageName) -> bool:
+    try:
+        # A prefix is written as images are: `docker.io/library`, `team` for Docker Hub's `team`.
+        beginning = str(image_name(f"{prefix}/x")).removesuffix("/x")
+    except ValueError:
+        return False
+    return f"{name}/".startswith(f"{beginning}/")
+
+
+def _credentials(access: RegistryAccess) -> Credentials | None:
+    match access.auth:
+        case PasswordAuth(username=username, password_file=file):
+            return Password(username=username, file=file)
+        case BearerAuth(token_file=file):
+            return Bearer(file=file)
+        case DockerConfigAuth(file=file):
+            return DockerConfig(file=file)
+    return None

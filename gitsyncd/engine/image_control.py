@@ -1,0 +1,121 @@
+"""What people ask of image policies: what they chose, what they hold and why, lock, unlock.
+
+Answers are plain values, ready to be written as JSON. Targets, sources and clusters are `control`'s.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from gitsyncd.model.errors import GitsyncdError, UsageError
+from gitsyncd.model.units import rfc3339
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gitsyncd.engine.image_loop import PolicyLoop
+    from gitsyncd.engine.ports import Clock
+    from gitsyncd.engine.update_loop import UpdateLoop
+
+
+class ImageControl:
+    """The policies and updates of a daemon, as its commands see them."""
+
+    def __init__(self, policies: Sequence[PolicyLoop], updates: Sequence[UpdateLoop], *, clock: Clock) -> None:
+        self._policies = policies
+        self._updates = updates
+        self._clock = clock
+
+    def status(self, names: Sequence[str] = ()) -> dict[str, Any]:
+        """The JSON of `gitsyncd images`. Raises `UsageError` for a name that is no policy."""
+        chosen = [self._policy(name) for name in names] if names else list(self._policies)
+        updates = [update for update in self._updates if any(loop in update.policies for loop in chosen)]
+        return {
+            "policies": [_policy_status(loop) for loop in chosen],
+            "updates": [_update_status(loop) for loop in updates],
+        }
+
+    def lock(self, name: str, reason: str, duration: timedelta | None) -> dict[str, Any]:
+        """Write nothing for a policy, for so long or until it is unlocked. Raises `UsageError`."""
+        loop = self._policy(name)
+        until = self._clock.now() + duration if duration is not None else None
+        loop.lock_for(reason, until)
+        return {"policy": name, "locked": _lock(loop)}
+
+    def unlock(self, name: str) -> dict[str, Any]:
+        """Raises `UsageError`."""
+        loop = self._policy(name)
+        was = loop.lock is not None
+        loop.unlock()
+        return {"policy": name, "was_locked": was}
+
+    def _policy(self, name: str) -> PolicyLoop:
+        for loop in self._policies:
+            if loop.policy.name == name:
+                return loop
+        known = ", ".join(sorted(loop.policy.name for loop in self._policies))
+        raise UsageError(f"there is no policy {name!r}", hint=f"Policies: {known or 'none'}")
+
+
+def _policy_status(loop: PolicyLoop) -> dict[str, Any]:
+    selected = loop.selected
+    written = [
+        {"update": update.update.name, "file": file, "line": mark.line, "part": mark.part, "value": mark.value}
+        for update in loop.updates
+        for file, mark in update.seen.marks.get(loop.policy.name, ())
+    ]
+    return {
+        "policy": loop.policy.name,
+        "image": loop.policy.image,
+        "state": _state(loop),
+        "tag": selected.tag if selected else None,
+        "digest": selected.digest if selected else None,
+        "created": _moment(selected.created) if selected else None,
+        "since": _moment(loop.since),
+        "looked": _moment(loop.looked_at),
+        "held": [{"tag": held.tag, "reason": str(held.reason), "detail": held.detail} for held in loop.held],
+        "written": written,
+        "locked": _lock(loop),
+        **_trouble(loop.error),
+    }
+
+
+def _state(loop: PolicyLoop) -> str:
+    if loop.error is not None:
+        return "failed"
+    if not loop.may_write:
+        return "locked"
+    return "selected" if loop.selected is not None else "unknown" if loop.looked_at is None else "held"
+
+
+def _update_status(loop: UpdateLoop) -> dict[str, Any]:
+    update = loop.update
+    return {
+        "update": update.name,
+        "source": update.source,
+        "branch": update.pushed,
+        "state": "failed" if loop.error else "ready" if loop.seen.commit else "unknown",
+        "commit": loop.last.commit if loop.last else None,
+        "committed": _moment(loop.last_at),
+        "problems": [
+            {"file": problem.file, "line": problem.line, "error": problem.message, "hint": problem.hint}
+            for problem in loop.seen.problems
+        ],
+        **_trouble(loop.error),
+    }
+
+
+def _lock(loop: PolicyLoop) -> dict[str, Any] | None:
+    lock = loop.lock if not loop.may_write else None
+    return {"reason": lock.reason, "since": _moment(lock.since), "until": _moment(lock.until)} if lock else None
+
+
+def _trouble(error: GitsyncdError | None) -> dict[str, Any]:
+    if error is None:
+        return {"error": None, "remedy": None, "hint": None}
+    return {"error": str(error), "remedy": str(error.remedy), "hint": error.hint}
+
+
+def _moment(moment: datetime | None) -> str | None:
+    return rfc3339(moment) if moment is not None else None

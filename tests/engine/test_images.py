@@ -1,0 +1,422 @@
+"""From tags to commits: what is written, when, what is held, and what no registry and no rival can make happen."""
+
+import asyncio
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from gitsyncd.edges.store import MemoryStore
+from gitsyncd.model.errors import (
+    GitsyncdError,
+    PushRefused,
+    RegistryDenied,
+    RegistryThrottled,
+    RegistryUnreachable,
+    SourceUnreachable,
+    UsageError,
+)
+from gitsyncd.model.image import PinDigest, Rule, Schedule, Select
+from tests.engine.imaging import MemoryRegistry, MemoryWriter, Workshop, deployment, digest, policy, update
+
+FRONT = "web/front.yaml"
+
+
+def registry(*tags: str, **facts: Any) -> MemoryRegistry:
+    found = MemoryRegistry()
+    for tag in tags:
+        found.push(tag, **facts)
+    return found
+
+
+async def test_a_new_tag_is_one_commit_and_nothing_else_of_the_file_changes() -> None:
+    shop = Workshop(policy(), files={FRONT: deployment("1.0.0")}, registry=registry("1.0.0", "1.2.0", "2.0.0"))
+
+    async with shop:
+        await shop.until(lambda: len(shop.writer.commits) == 2)
+        await shop.settled()
+
+    assert shop.writer.files[FRONT] == deployment("1.2.0")
+    assert [commit.message for commit in shop.writer.commits[1:]] == [
+        (
+            "Update front to 1.2.0\n\n"
+            "Gitsyncd-Policy: front\n"
+            "Gitsyncd-Image: registry.example.com/team/front:1.0.0 -> 1.2.0\n"
+        )
+    ]
+    [selected] = shop.log.events("image selected")
+    assert {key: selected[key] for key in ("policy", "image", "tag", "digest", "previous")} == {
+        "policy": "front",
+        "image": "registry.example.com/team/front",
+        "tag": "1.2.0",
+        "digest": digest("front:1.2.0"),
+        "previous": "1.0.0",
+    }
+    [committed] = shop.log.events("images committed")
+    assert committed["changes"] == [
+        {
+            "file": FRONT,
+            "policy": "front",
+            "old": "registry.example.com/team/front:1.0.0",
+            "new": "registry.example.com/team/front:1.2.0",
+        }
+    ]
+    assert (committed["update"], committed["branch"], committed["attempts"]) == ("fleet", "main", 1)
+    assert shop.pushed == ["fleet"]
+
+
+async def test_a_hundred_idle_intervals_make_no_commit_and_say_nothing() -> None:
+    shop = Workshop(policy(), files={FRONT: deployment("1.2.0")}, registry=registry("1.2.0"))
+
+    async with shop:
+        await shop.until(lambda: shop.automation.policies[0].looks == 1)
+        said = len(shop.log.lines)
+        await shop.until(lambda: shop.automation.policies[0].looks > 100, within_s=100 * 400)
+
+    assert len(shop.writer.commits) == 1
+    assert shop.log.lines[said:] == []
+
+
+async def test_what_is_chosen_at_the_same_time_is_one_commit() -> None:
+    found = registry("1.0.0", "1.1.0")
+    found.push("1.0.0", name="back")
+    found.push("1.5.0", name="back")
+    files = {FRONT: deployment("1.0.0"), "web/back.yaml": deployment("1.0.0", "back", "back")}
+    shop = Workshop(policy(), policy("back"), files=files, registry=found)
+
+    async with shop:
+        await shop.settled()
+
+    assert len(shop.writer.commits) == 2
+    assert shop.writer.files == {FRONT: deployment("1.1.0"), "web/back.yaml": deployment("1.5.0", "back", "back")}
+    assert shop.writer.commits[-1].message.startswith("Update 2 images: front, back\n")
+
+
+async def test_a_lost_race_is_written_again_on_what_the_other_wrote() -> None:
+    shop = Workshop(policy(), files={FRONT: deployment("1.0.0")}, registry=registry("1.0.0", "1.1.0"))
+    shop.writer.rival = lambda: shop.writer.push({"web/other.yaml": b"kind: ConfigMap\n"})
+
+    async with shop:
+        await shop.until(lambda: len(shop.writer.commits) == 3)
+
+    assert shop.writer.files == {FRONT: deployment("1.1.0"), "web/other.yaml": b"kind: ConfigMap\n"}
+    assert [event["attempts"] for event in shop.log.events("images committed")] == [2]
+
+
+async def test_a_rival_that_wrote_the_same_leaves_nothing_to_write() -> None:
+    shop = Workshop(policy(), files={FRONT: deployment("1.0.0")}, registry=registry("1.0.0", "1.1.0"))
+    shop.writer.rival = lambda: shop.writer.push({FRONT: deployment("1.1.0")}, "by the other daemon")
+
+    async with shop:
+        await shop.until(lambda: len(shop.writer.commits) == 2)
+        await shop.settled()
+
+    assert [commit.message for commit in shop.writer.commits[1:]] == ["by the other daemon"]
+
+
+async def test_ten_daemons_on_one_branch_make_one_commit() -> None:
+    writer = MemoryWriter({FRONT: deployment("1.0.0")})
+    tags = registry("1.0.0", "1.1.0")
+    shops = [Workshop(policy(), files={}, registry=tags, writer=writer) for _ in range(10)]
+
+    await asyncio.gather(*(_run(shop) for shop in shops))
+
+    assert len(writer.commits) == 2
+    assert writer.files[FRONT] == deployment("1.1.0")
+
+
+async def _run(shop: Workshop) -> None:
+    async with shop:
+        await shop.settled()
+        await shop.settled()
+
+
+# --- held ------------------------------------------------------------------------------------------------------------
+async def test_a_quarantined_tag_stays_out_and_a_newer_one_passes() -> None:
+    bad = {"image": "registry.example.com/team/front", "tag": "1.1.0", "reason": "breaks the login"}
+    listed = f"images:\n  - {bad}\n".replace("'", '"').encode()
+    files = {FRONT: deployment("1.0.0"), ".gitsyncd/quarantine.yaml": listed}
+    shop = Workshop(policy(), files=files, registry=registry("1.0.0", "1.1.0"))
+
+    async with shop:
+        await shop.settled()
+        assert len(shop.writer.commits) == 1
+        assert shop.state()["held"] == [{"tag": "1.1.0", "reason": "quarantined", "detail": "breaks the login"}]
+        await shop.settled()
+        shop.registry.push("1.1.1")
+        await shop.settled()
+
+    assert shop.writer.files[FRONT] == deployment("1.1.1")
+    assert [event["tag"] for event in shop.log.events("image held", reason="quarantined")] == ["1.1.0"]
+
+
+async def test_a_tag_that_is_quarantined_between_choice_and_push_is_not_written() -> None:
+    shop = Workshop(policy(), files={FRONT: deployment("1.0.0")}, registry=registry("1.0.0", "1.1.0"))
+    entry = b"images:\n  - {image: registry.example.com/team/front, tag: 1.1.0}\n"
+    shop.writer.rival = lambda: shop.writer.push({".gitsyncd/quarantine.yaml": entry})
+
+    async with shop:
+        await shop.settled()
+        await shop.settled()
+
+    assert shop.writer.files[FRONT] == deployment("1.0.0")
+
+
+async def test_a_quarantine_that_cannot_be_read_stops_everything_and_names_the_line() -> None:
+    files = {FRONT: deployment("1.0.0"), ".gitsyncd/quarantine.yaml": b"images:\n  - {image: [}\n"}
+    shop = Workshop(policy(), files=files, registry=registry("1.0.0", "1.1.0"))
+
+    async with shop:
+        await shop.settled()
+        state = shop.state()
+        shop.writer.push({".gitsyncd/quarantine.yaml": b"images: []\n"})
+        await shop.until(lambda: len(shop.writer.commits) == 3)
+
+    assert state["state"] == "failed"
+    assert ".gitsyncd/quarantine.yaml:2" in state["error"]
+    assert shop.writer.files[FRONT] == deployment("1.1.0")
+
+
+async def test_a_lock_holds_until_its_time_is_over_and_outlives_a_restart() -> None:
+    shop = Workshop(policy(), files={FRONT: deployment("1.0.0")}, registry=registry("1.0.0"))
+    async with shop:
+        await shop.settled()
+        shop.control.lock("front", "release freeze", timedelta(hours=1))
+        shop.registry.push("1.1.0")
+        await shop.settled()
+        assert (shop.state()["state"], shop.state()["locked"]["reason"]) == ("locked", "release freeze")
+
+    again = Workshop(policy(), files={}, registry=shop.registry, writer=shop.writer, store=shop.store)
+    async with again:
+        await again.settled()
+        assert len(again.writer.commits) == 1
+        assert again.log.events("image held", reason="locked", tag="1.1.0")
+        await again.until(lambda: len(again.writer.commits) == 2, within_s=4000)
+
+    assert again.writer.files[FRONT] == deployment("1.1.0")
+
+
+async def test_unlocking_lets_it_pass_at_once() -> None:
+    shop = Workshop(policy(), files={FRONT: deployment("1.0.0")}, registry=registry("1.0.0"))
+    async with shop:
+        await shop.settled()
+        shop.control.lock("front", "freeze", None)
+        shop.registry.push("1.1.0")
+        await shop.settled()
+        assert shop.control.unlock("front") == {"policy": "front", "was_locked": True}
+        await shop.until(lambda: len(shop.writer.commits) == 2, within_s=5)
+
+
+async def test_people_who_went_ahead_are_not_taken_back() -> None:
+    shop = Workshop(policy(), files={FRONT: deployment("1.0.0")}, registry=registry("1.0.0", "1.1.0"))
+    async with shop:
+        await shop.settled()
+        shop.writer.push({FRONT: deployment("1.9.0")})
+        await shop.settled()
+        await shop.settled()
+
+    assert shop.writer.files[FRONT] == deployment("1.9.0")
+    assert [event["tag"] for event in shop.log.events("image held", reason="backwards")] == ["1.1.0"]
+
+
+async def test_a_tag_that_vanished_while_it_was_in_use_moves_nothing() -> None:
+    shop = Workshop(policy(), files={FRONT: deployment("1.0.0")}, registry=registry("1.0.0", "1.1.0"))
+    async with shop:
+        await shop.settled()
+        del shop.registry.images["registry.example.com/team/front"]["1.1.0"]
+        await shop.settled()
+        await shop.settled()
+
+    assert shop.writer.files[FRONT] == deployment("1.1.0")
+    assert len(shop.writer.commits) == 2
+
+
+async def test_an_age_without_a_creation_time_counts_from_when_the_tag_was_first_seen_across_a_restart() -> None:
+    young = policy(min_age=timedelta(hours=1))
+    shop = Workshop(young, files={FRONT: deployment("1.0.0")}, registry=registry("1.0.0", "1.1.0"))
+    async with shop:
+        await shop.settled()
+        assert shop.log.events("image held", reason="too-young")
+        await asyncio.sleep(1800)
+
+    again = Workshop(young, files={}, registry=shop.registry, writer=shop.writer, store=shop.store)
+    async with again:
+        begun = again.clock.monotonic()
+        await again.until(lambda: len(again.writer.commits) == 2)
+        assert 1700 < again.clock.monotonic() - begun < 2200
+
+
+# --- digests ---------------------------------------------------------------------------------------------------------
+async def test_a_tag_that_moves_is_followed_by_its_digest() -> None:
+    moving = policy(select=Select(rule=Rule.DIGEST, wanted="latest"))
+    shop = Workshop(moving, files={FRONT: deployment("latest")}, registry=registry("latest"))
+    async with shop:
+        await shop.settled()
+        first = digest("front:latest")
+        assert shop.writer.files[FRONT] == deployment(f"latest@{first}")
+        shop.registry.push("latest", content="anew")
+        await shop.settled()
+
+    assert shop.writer.files[FRONT] == deployment(f"latest@{digest('anew')}")
+    assert shop.writer.commits[-1].message.endswith(
+        f"Gitsyncd-Image: registry.example.com/team/front:latest@{first} -> latest@{digest('anew')}\n"
+    )
+
+
+async def test_a_pinned_digest_that_is_there_stays_until_the_tag_moves() -> None:
+    pinned = policy(pin_digest=PinDigest.IF_NOT_PRESENT)
+    shop = Workshop(pinned, files={FRONT: deployment("1.0.0")}, registry=registry("1.0.0"))
+    async with shop:
+        await shop.settled()
+        assert shop.writer.files[FRONT] == deployment(f"1.0.0@{digest('front:1.0.0')}")
+        shop.registry.push("1.0.0", content="anew")
+        await shop.settled()
+        assert shop.writer.files[FRONT] == deployment(f"1.0.0@{digest('front:1.0.0')}")
+        shop.registry.push("1.1.0")
+        await shop.settled()
+
+    assert shop.writer.files[FRONT] == deployment(f"1.1.0@{digest('front:1.1.0')}")
+
+
+# --- failures --------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "fault",
+    [RegistryUnreachable("down"), RegistryDenied("no"), RegistryThrottled("slow down", retry_after_s=120)],
+)
+async def test_a_registry_that_fails_is_told_once_and_recovers_by_itself(fault: GitsyncdError) -> None:
+    shop = Workshop(policy(), files={FRONT: deployment("1.0.0")}, registry=registry("1.0.0", "1.1.0"))
+    shop.registry.fault = fault
+    async with shop:
+        await shop.until(lambda: shop.automation.policies[0].looks > 4)
+        assert len(shop.writer.commits) == 1
+        assert shop.state()["state"] == "failed"
+        shop.registry.fault = None
+        await shop.until(lambda: len(shop.writer.commits) == 2)
+
+    [told] = shop.log.events("registry unreachable")
+    assert (told["policy"], told["error"], told["remedy"], bool(told["hint"])) == (
+        "front",
+        str(fault),
+        fault.remedy,
+        True,
+    )
+    assert len(shop.log.events("registry recovered")) == 1
+
+
+async def test_a_throttling_registry_is_left_alone_for_as_long_as_it_asked() -> None:
+    shop = Workshop(policy(), files={FRONT: deployment("1.0.0")}, registry=registry("1.0.0"))
+    shop.registry.fault = RegistryThrottled("slow down", retry_after_s=900)
+    async with shop:
+        await shop.until(lambda: shop.automation.policies[0].looks == 1)
+        asked = len(shop.registry.asked)
+        await asyncio.sleep(890)
+        assert len(shop.registry.asked) == asked
+
+
+async def test_a_push_that_is_refused_is_told_once_with_its_fix_and_tried_again() -> None:
+    shop = Workshop(policy(), files={FRONT: deployment("1.0.0")}, registry=registry("1.0.0", "1.1.0"))
+    shop.writer.refusal = PushRefused("the server says: protected branch")
+    async with shop:
+        await shop.until(lambda: bool(shop.log.events("image update failed")))
+        await asyncio.sleep(600)
+        told = shop.log.events("image update failed", update="fleet")
+        state = shop.control.status()["updates"][0]
+        shop.writer.refusal = None
+        await shop.until(lambda: len(shop.writer.commits) == 2)
+
+    assert [(each["error"], each["remedy"], bool(each["hint"])) for each in told] == [
+        ("the server says: protected branch", "fix-repo", True)
+    ]
+    assert (state["state"], state["error"]) == ("failed", "the server says: protected branch")
+
+
+async def test_a_repository_out_of_reach_moves_nothing_and_is_tried_again() -> None:
+    shop = Workshop(policy(), files={FRONT: deployment("1.0.0")}, registry=registry("1.0.0", "1.1.0"))
+    shop.writer.fault = SourceUnreachable("the server is down")
+    async with shop:
+        await asyncio.sleep(600)
+        assert (shop.state()["state"], shop.state()["tag"]) == ("failed", None)
+        shop.writer.fault = None
+        await shop.until(lambda: len(shop.writer.commits) == 2)
+
+    assert len(shop.log.events("image update failed")) == 1
+
+
+async def test_more_commits_than_an_hour_may_have_wait_for_the_next() -> None:
+    limited = update("front", max_commits_per_hour=2)
+    shop = Workshop(policy(), files={FRONT: deployment("1.0.0")}, registry=registry("1.0.0"), updates=[limited])
+    async with shop:
+        for number in range(1, 4):
+            shop.registry.push(f"1.{number}.0")
+            await shop.settled()
+        assert shop.writer.files[FRONT] == deployment("1.2.0")
+        assert shop.log.events("image update failed", update="fleet", remedy="wait")
+        await shop.until(lambda: len(shop.writer.commits) == 4, within_s=3700)
+        assert shop.clock.monotonic() > 3500
+
+    assert shop.writer.files[FRONT] == deployment("1.3.0")
+
+
+async def test_a_file_that_cannot_be_read_is_told_and_the_others_are_written() -> None:
+    files = {FRONT: deployment("1.0.0"), "web/bad.yaml": b'a: [ # {"$imagepolicy": "front"}\n'}
+    shop = Workshop(policy(), files=files, registry=registry("1.0.0", "1.1.0"))
+    async with shop:
+        await shop.settled()
+        problems = shop.control.status()["updates"][0]["problems"]
+
+    assert shop.writer.files[FRONT] == deployment("1.1.0")
+    assert [(each["file"], each["line"]) for each in problems] == [("web/bad.yaml", 2)]
+
+
+async def test_a_policy_whom_no_tag_fits_says_so() -> None:
+    shop = Workshop(policy(), files={FRONT: deployment("none")}, registry=registry("latest", "v9"))
+    async with shop:
+        await shop.settled()
+
+    assert shop.log.events("registry unreachable")[0]["error"].endswith("none of 2 tags fits the policy")
+
+
+# --- when ------------------------------------------------------------------------------------------------------------
+async def test_a_schedule_decides_when_a_registry_is_asked() -> None:
+    nightly = policy(schedule=Schedule(cron="30 3 * * *", time_zone="Europe/Berlin"))
+    shop = Workshop(nightly, files={FRONT: deployment("1.0.0")}, registry=registry("1.0.0"))
+    async with shop:
+        await shop.until(lambda: shop.automation.policies[0].looks == 1)
+        await shop.until(lambda: shop.automation.policies[0].looks == 3, within_s=3 * 86_400)
+        hours = shop.automation.policies[0].looked_at
+
+    assert hours is not None
+    assert (hours.hour, hours.minute) in {(1, 30), (2, 30)}
+
+
+async def test_a_changed_section_takes_the_place_of_the_old_one_and_forgets_nothing() -> None:
+    shop = Workshop(policy(), files={FRONT: deployment("1.0.0")}, registry=registry("1.0.0", "1.1.0", "2.1.0"))
+    async with shop:
+        await shop.settled()
+        wider = replace(shop.images, policies=(policy(wanted=">=1.0 <3"),))
+        await shop.adopt(wider)
+        await shop.until(lambda: len(shop.writer.commits) == 3)
+
+    assert shop.writer.files[FRONT] == deployment("2.1.0")
+
+
+async def test_what_was_lost_with_the_disk_is_read_from_git() -> None:
+    shop = Workshop(policy(), files={FRONT: deployment("1.0.0")}, registry=registry("1.0.0", "1.1.0"))
+    async with shop:
+        await shop.settled()
+    again = Workshop(policy(), files={}, registry=shop.registry, writer=shop.writer, store=MemoryStore())
+    del shop.registry.images["registry.example.com/team/front"]["1.1.0"]
+    async with again:
+        await again.settled()
+
+    assert again.writer.files[FRONT] == deployment("1.1.0")
+
+
+async def test_a_name_that_is_no_policy() -> None:
+    shop = Workshop(policy(), files={FRONT: deployment("1.0.0")}, registry=registry("1.0.0"))
+    async with shop:
+        with pytest.raises(UsageError, match="there is no policy 'font'"):
+            shop.control.lock("font", "x", None)
+        with pytest.raises(UsageError, match="there is no policy 'font'"):
+            shop.control.status(["font"])
