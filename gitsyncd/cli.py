@@ -310,6 +310,41 @@ def delete(options: argparse.Namespace) -> int:
     return DIFFERS if left else DONE
 
 
+def history(options: argparse.Namespace) -> int:
+    from gitsyncd.text.history import history_text
+
+    if options.limit is not None and options.limit < 1:
+        raise UsageError("--limit: is less than one", hint="Write for example --limit 10.")
+    answer = _ask(_load(options), "history", target=options.target, limit=options.limit)
+    _print(
+        options,
+        answer,
+        lambda: history_text(answer, width=screen.width(sys.stdout), colours=screen.colours(sys.stdout)),
+    )
+    return DONE
+
+
+def rollback(options: argparse.Namespace) -> int:
+    from gitsyncd.text.rollback import rollback_text
+
+    configuration = _load(options)
+    asked = {"target": options.target, "to": options.to, "reason": options.reason}
+    pushed, options.failure = options.failure, WRONG
+    try:
+        way = _ask(configuration, "rollback", **asked)
+    except LocalError:
+        options.failure = pushed
+        raise
+    if not options.yes:
+        raise UsageError(
+            rollback_text(way), hint=f"If that is meant: gitsyncd rollback {options.target} --to {way['to']} --yes"
+        )
+    options.failure = pushed
+    answer = _ask(configuration, "rollback", **(asked | {"to": way["to"], "yes": True}))
+    _print(options, answer, lambda: rollback_text(answer))
+    return DONE
+
+
 def images(options: argparse.Namespace) -> int:
     """`images [POLICY…]`, `images lock POLICY`, `images unlock POLICY`: told apart by the first of two words."""
     from datetime import UTC, datetime
@@ -396,7 +431,7 @@ def _subject(options: argparse.Namespace) -> Subject | None:
 
 # --- the shared parts -------------------------------------------------------------------------------------------------
 
-_ASKING = (status, sync, approve, suspend, resume, delete, images)
+_ASKING = (status, sync, approve, suspend, resume, delete, history, rollback, images)
 """Commands that the daemon answers."""
 
 
@@ -603,6 +638,23 @@ _COMMANDS: dict[str, tuple[Command, str, str, int, Sequence[_Argument]]] = {
         delete, "prune everything that a target owns; it must be suspended, or gone from the agent file",
         "gitsyncd delete web@eu-1 --yes", DIFFERS,
         [_TARGET, (["--yes"], {"action": "store_true", "help": "yes, delete"})],
+    ),
+    "history": (
+        history, "each revision of a target: when admitted, in sync, healthy or failed, and which images it brought",
+        "gitsyncd history web@eu-1 --limit 10", WRONG,
+        [_TARGET, (["--limit"], {"type": int, "metavar": "N", "help": "so many of the newest"})],
+    ),
+    "rollback": (
+        rollback, "go back by a commit: the target's path as it was, and what must not come back",
+        "gitsyncd rollback web@eu-1\n  gitsyncd rollback web@eu-1 --to 9b1d3f0 --yes", DIFFERS,
+        [
+            _TARGET,
+            (["--to"], {"default": "", "metavar": "COMMIT", "help": "left out: the last that was in sync and healthy"}),
+            (["--reason"], {
+                "default": "rolled back by hand", "metavar": "TEXT", "help": "in the commit and the quarantine file",
+            }),
+            (["--yes"], {"action": "store_true", "help": "write the commit; without, it is only shown"}),
+        ],
     ),
     "images": (
         images, "each image policy: what is selected, what is held and why, where it is written",

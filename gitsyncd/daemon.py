@@ -237,6 +237,8 @@ class Daemon:
             fleet.sources,
             fleet.views,
             fleet.images,
+            fleet.chronicles,
+            fleet.rollbacks,
             calendar=calendar,
             clock=self._clock,
             log=self._log,
@@ -313,7 +315,17 @@ def _calls(control: Control) -> dict[str, local.Call]:
     async def images_unlock(request: Mapping[str, Any]) -> Any:
         return control.images.unlock(request["policy"])
 
+    async def history(request: Mapping[str, Any]) -> Any:
+        return await control.history(request["target"], request.get("limit"))
+
+    async def rollback(request: Mapping[str, Any]) -> Any:
+        return await control.rollback(
+            request["target"], request.get("to") or "", confirmed=bool(request.get("yes")), reason=request["reason"]
+        )
+
     calls: dict[str, local.Call] = {
+        "history": history,
+        "rollback": rollback,
         "images": images,
         "images-lock": images_lock,
         "images-unlock": images_unlock,

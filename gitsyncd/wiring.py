@@ -18,6 +18,7 @@ from gitsyncd.edges.kube.cluster import KubeCluster
 from gitsyncd.edges.kube.fence import seconds
 from gitsyncd.edges.render.plain import PlainRenderer
 from gitsyncd.engine.apply import Actuator
+from gitsyncd.engine.chronicle import Chronicle, Shelf
 from gitsyncd.engine.cluster_loop import QUIET_WITHIN_S, ClusterLoop, turns_ended
 from gitsyncd.engine.cluster_view import ClusterView
 from gitsyncd.engine.facts import Gatherer, Siblings
@@ -25,6 +26,7 @@ from gitsyncd.engine.image_control import ImageControl
 from gitsyncd.engine.journal import Journal
 from gitsyncd.engine.meter import Meter
 from gitsyncd.engine.reconcile import Reconciler
+from gitsyncd.engine.rollback import Rollback
 from gitsyncd.engine.source_loop import SourceLoop, Track
 from gitsyncd.engine.supervise import Tasks
 from gitsyncd.engine.target_loop import TargetLoop
@@ -157,6 +159,16 @@ class Fleet:
         self.targets: list[TargetLoop] = []
         self.gatherers: dict[str, Gatherer] = {}
         self.meter = Meter()
+        self.chronicles: dict[str, Chronicle] = {}
+        self.rollbacks = Rollback(
+            self.gatherers,
+            lambda: self.configuration.images.updates,
+            lambda update: self.edges.images.writer(self.configuration.agent, update),
+            self.edges.images.editor(),
+            clock=self.clock,
+            log=log,
+            pushed=self._look_at,
+        )
         self.automation = (
             Automation(self.edges.images, clock=self.clock, calendar=calendar, log=log, store=store)
             if calendar is not None
@@ -164,6 +176,7 @@ class Fleet:
         )
         self._log = log
         self._store = store
+        self._shelves: dict[str, Shelf] = {}
         self._tasks = Tasks(group, clock=self.clock, log=log) if group is not None else None
         holder = holder or Holder("nobody")
         self._roster = Roster(holder=holder.name, shares=configuration.agent.shares, has_ended=holder.has_ended)
@@ -211,6 +224,7 @@ class Fleet:
             self._tasks.start(f"cluster {name}", cluster.run)
         for loop in self.targets:
             self._tasks.start(f"target {loop.target.id}", loop.run)
+            self._tasks.start(f"history {loop.target.id}", self.chronicles[loop.target.id].run)
         if self.automation is not None:
             self.automation.start(self._tasks)
 
@@ -248,12 +262,14 @@ class Fleet:
         watches = Watches(view, group, clock=self.clock, log=self._log)
         tenure = Tenure(cluster.name, api, self._roster, clock=self.clock)
         self.views[cluster.name] = view
+        self._shelves[cluster.name] = Shelf(view)
         self.clusters[cluster.name] = ClusterLoop(view, watches, tenure, self._roster, clock=self.clock)
 
     async def _remove_cluster(self, name: str) -> None:
         await self._let_go(name)
         self._roster.forget(name)
         view = self.views.pop(name)
+        del self._shelves[name]
         self.clusters.pop(name).watches.stop()
         await view.api.close()
 
@@ -278,12 +294,14 @@ class Fleet:
         cluster.targets.append(loop)
         self.targets.append(loop)
         self.gatherers[target.id] = gatherer
+        self.chronicles[target.id] = Chronicle(loop, gatherer, self._shelves[target.cluster], clock=self.clock)
 
     async def _remove_target(self, loop: TargetLoop) -> None:
         """Its objects and its record stay as they are."""
         loop.stop()
         await turns_ended([loop], within_s=QUIET_WITHIN_S)
         if self._tasks is not None:
+            await self._tasks.end(f"history {loop.target.id}")
             await self._tasks.end(f"target {loop.target.id}")
         name = loop.target.name
         loop.track.bells.remove(loop.bell)
@@ -294,6 +312,7 @@ class Fleet:
         loop.view.claims.pop(name, None)
         self.targets.remove(loop)
         del self.gatherers[loop.target.id]
+        del self.chronicles[loop.target.id]
 
     def _track(self, source: Source) -> Track:
         key = (source.name, source.branch)
@@ -301,7 +320,9 @@ class Fleet:
             mirror = self.mirrors.get(source.repository)
             if mirror is None:
                 mirror = self.mirrors[source.repository] = self.edges.mirror(self.configuration.agent, source)
-            track = self.tracks[key] = Track(source, mirror, clock=self.clock, log=self._log, store=self._store)
+            track = self.tracks[key] = Track(
+                source, mirror, self.edges.images.editor(), clock=self.clock, log=self._log, store=self._store
+            )
             loop = next((loop for loop in self.sources if loop.mirror is mirror), None)
             if loop is None:
                 loop = SourceLoop(mirror, clock=self.clock, meter=self.meter)

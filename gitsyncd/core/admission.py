@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from gitsyncd.model.source import OnRewind
 
 REWOUND = "rewound"
+QUARANTINED = "quarantined"
+"""The repository itself says that this commit's tree must not come back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,12 +21,23 @@ class Admission:
 
 
 def admit(
-    *, head: str, admitted: str, descends: bool, on_rewind: OnRewind = OnRewind.HOLD, approved: Collection[str] = ()
+    *,
+    head: str,
+    admitted: str,
+    descends: bool,
+    on_rewind: OnRewind = OnRewind.HOLD,
+    approved: Collection[str] = (),
+    quarantined: bool = False,
 ) -> Admission:
     """Whether `head` may follow `admitted`, which is empty when no commit was ever admitted.
 
-    `descends` says whether `admitted` is reachable from `head`; `approved` are heads that a person let through.
+    `descends` says whether `admitted` is reachable from `head`; `approved` are heads that a person let through;
+    `quarantined` whether the head or its tree must not come back.
     """
-    if head == admitted or not admitted or descends or on_rewind is OnRewind.FOLLOW or head in approved:
+    if head == admitted or head in approved:
+        return Admission(commit=head)
+    if quarantined:
+        return Admission(commit=admitted, held=QUARANTINED)
+    if not admitted or descends or on_rewind is OnRewind.FOLLOW:
         return Admission(commit=head)
     return Admission(commit=admitted, held=REWOUND)

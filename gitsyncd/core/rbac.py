@@ -234,7 +234,7 @@ def _place(namespace: str, scope: Scope, world: World) -> str:
 
 
 def _records(agent: Agent, wants: Wants, *, deletes: bool) -> set[Right]:
-    """The inventory's ConfigMaps by name.
+    """The ConfigMaps of the inventory and of the history by name.
 
     They are only deleted by `gitsyncd delete`, with everything else, and under the old name of a target.
     """
@@ -242,7 +242,7 @@ def _records(agent: Agent, wants: Wants, *, deletes: bool) -> set[Right]:
     rights = {
         Right(verb=verb, resource="configmaps", namespace=agent.cluster_namespace, name=name)
         for verb in (("update", "delete") if deletes else ("update",))
-        for name in _record_names(agent, wants.target.name, objects)
+        for name in (*_record_names(agent, wants.target.name, objects), _history_name(agent, wants.target.name))
     }
     if wants.heritage is not None:
         rights |= {
@@ -250,6 +250,10 @@ def _records(agent: Agent, wants: Wants, *, deletes: bool) -> set[Right]:
             for name in _record_names(agent, wants.target.was, len(wants.heritage.entries))
         }
     return rights
+
+
+def _history_name(agent: Agent, target: str) -> str:
+    return f"gitsyncd.{agent.name}.{target}.history"
 
 
 def _record_names(agent: Agent, target: str, objects: int) -> Iterator[str]:

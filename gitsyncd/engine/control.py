@@ -27,11 +27,14 @@ from gitsyncd.model.target import Policy, Target
 from gitsyncd.model.units import rfc3339
 
 if TYPE_CHECKING:
+    from gitsyncd.engine.chronicle import Chronicle
     from gitsyncd.engine.cluster_view import ClusterView
     from gitsyncd.engine.image_control import ImageControl
     from gitsyncd.engine.ports import Calendar, Clock, Log, Store
+    from gitsyncd.engine.rollback import Rollback
     from gitsyncd.engine.source_loop import SourceLoop, Track
     from gitsyncd.engine.target_loop import TargetLoop
+    from gitsyncd.model.history import Passage
     from gitsyncd.model.ids import ObjectId
     from gitsyncd.model.target import Configuration
 
@@ -50,6 +53,8 @@ class Control:
         sources: Sequence[SourceLoop],
         views: Mapping[str, ClusterView],
         images: ImageControl,
+        chronicles: Mapping[str, Chronicle],
+        rollbacks: Rollback,
         *,
         calendar: Calendar,
         clock: Clock,
@@ -58,6 +63,8 @@ class Control:
     ) -> None:
         self.configuration = configuration
         self.images = images
+        self._chronicles = chronicles
+        self._rollbacks = rollbacks
         self.refusal: GitsyncdError | None = None
         """Why the agent file as it stands now is not in force."""
         self._version = version
@@ -129,7 +136,7 @@ class Control:
             error = PlanRefused(loop.refused.refused.reason, hint=refusal_hint(loop.target.id, loop.refused))
             problems.append(_problem("", error))
         if (loop.track.held or loop.held_back) and loop.track.head:
-            hint = held_hint(loop.track.source.name, loop.track.head)
+            hint = held_hint(loop.track.source.name, loop.track.head, loop.track.held or REWOUND)
             problems.append(
                 {
                     "object": "",
@@ -232,6 +239,38 @@ class Control:
         raise UsageError(
             f"{commit} is not a head of {source} that is held now", hint="See which revision is held: gitsyncd status"
         )
+
+    # --- going back ----------------------------------------------------------------------------------------------
+
+    async def history(self, name: str, limit: int | None) -> dict[str, Any]:
+        """Each revision of a target, the newest first. Raises `UsageError`, `ClusterError`."""
+        shown = []
+        for loop in self._chosen([name]):
+            history = await self._chronicles[loop.target.id].history()
+            shown.append(
+                {
+                    "target": loop.target.id,
+                    "revisions": [_passage(passage) for passage in history.passages[:limit]],
+                    "damage": history.damage or None,
+                }
+            )
+        return {"targets": shown}
+
+    async def rollback(self, name: str, to: str, *, confirmed: bool, reason: str) -> dict[str, Any]:
+        """Write the commit that takes a target back, or only say what it would be.
+
+        Raises `UsageError` for a wrong question, `SourceError` when it could not be pushed.
+        """
+        chosen = self._chosen([name])
+        if len(chosen) > 1:
+            ids = ", ".join(loop.target.id for loop in chosen)
+            raise UsageError(f"{name} is on several clusters: {ids}", hint="Name one of them as TARGET@CLUSTER.")
+        loop = chosen[0]
+        history = await self._chronicles[loop.target.id].history()
+        way = await self._rollbacks.way(loop, to, history)
+        if not confirmed:
+            return way.as_json()
+        return await self._rollbacks.commit(loop, way, reason)
 
     # --- pausing -------------------------------------------------------------------------------------------------
 
@@ -387,6 +426,7 @@ class Control:
             view.inventories[target.name] = await view.api.save_inventory(target.name, settled)
         else:
             await view.api.drop_inventory(target.name)
+            await view.api.drop_history(target.name)
             view.inventories.pop(target.name, None)
         failed = [(o.change.id, o.error) for o in outcomes if o.error is not None]
         return [_problem(str(object_id), error) for object_id, error in [*failed, *unseen.items()]]
@@ -414,6 +454,20 @@ def choose(loops: Sequence[TargetLoop], names: Sequence[str]) -> list[TargetLoop
             raise UsageError(f"there is no target {name!r}", hint=f"Targets: {', '.join(known) or 'none'}")
         chosen += [loop for loop in matching if loop not in chosen]
     return chosen
+
+
+def _passage(passage: Passage) -> dict[str, Any]:
+    return {
+        "revision": passage.revision,
+        "commit": passage.commit,
+        "admitted": _moment(passage.admitted),
+        "applied": _moment(passage.applied),
+        "in_sync": _moment(passage.in_sync),
+        "healthy": _moment(passage.healthy),
+        "failed": _moment(passage.failed),
+        "error": passage.error or None,
+        "images": list(passage.images) if passage.images is not None else None,
+    }
 
 
 def _problem(name: str, error: GitsyncdError) -> dict[str, Any]:

@@ -88,6 +88,11 @@ class Gatherer:
         self.autoscalers_stale = True
         """Somebody scaled a workload: look for autoscalers again before the next rendering is used."""
 
+    @property
+    def rendered(self) -> Rendered | None:
+        """The last one."""
+        return self._rendered
+
     def render_ahead(self, revision: Revision) -> None:
         """Begin to render this while the cluster has not answered yet: after a start nothing else takes a turn as long.
 

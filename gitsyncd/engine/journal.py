@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
+from gitsyncd.core.admission import QUARANTINED, REWOUND
 from gitsyncd.core.fields import MAX_PATHS
 from gitsyncd.core.plan import DELETED_ON_CLUSTER
 from gitsyncd.engine.meter import Meter
@@ -261,9 +262,10 @@ def refusal_hint(target: str, plan: Plan) -> str:
     return f"Look at it with `gitsyncd plan {target}`; if it is meant: gitsyncd approve {target} --plan {plan.digest}"
 
 
-def held_hint(source: str, commit: str) -> str:
+def held_hint(source: str, commit: str, reason: str = REWOUND) -> str:
     """What to type to admit a held revision."""
-    return f"If the history was rewritten on purpose: gitsyncd approve {source} --revision {commit}"
+    asked = "it may come back" if reason == QUARANTINED else "the history was rewritten on purpose"
+    return f"If {asked}: gitsyncd approve {source} --revision {commit}"
 
 
 def summary(errors: Sequence[GitsyncdError]) -> GitsyncdError:

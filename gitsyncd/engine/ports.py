@@ -13,7 +13,7 @@ from typing import Any, Protocol
 # Named here too, because whoever uses a port needs them.
 from gitsyncd.model.answers import ApplyOptions, ClusterIdentity, Discovery, Listing, WatchEvent
 from gitsyncd.model.ids import ObjectId, ResourceType
-from gitsyncd.model.image import Found, ImagePolicy, Mark, Quarantine
+from gitsyncd.model.image import Found, ImagePolicy, Mark, Quarantine, Quarantined, QuarantinedCommit
 from gitsyncd.model.inventory import Inventory
 from gitsyncd.model.lease import Candidate, Lease
 from gitsyncd.model.manifest import Document
@@ -148,6 +148,16 @@ class FileEditor(Protocol):
     def quarantined(self, file: str, content: bytes) -> Quarantine:
         """Raises `ManifestInvalid`."""
 
+    def with_quarantined(
+        self,
+        file: str,
+        content: bytes,
+        *,
+        images: Sequence[Quarantined] = (),
+        commits: Sequence[QuarantinedCommit] = (),
+    ) -> bytes:
+        """The content with these entries, its comments kept; no content for no file. Raises `ManifestInvalid`."""
+
 
 class Renderer(Protocol):
     """Files to documents. Works in a child process that may die of what it reads."""
@@ -263,6 +273,15 @@ class ClusterApi(Protocol):
 
     async def drop_inventory(self, target: str) -> None:
         """Remove all shards of a target that owns nothing any more."""
+
+    async def load_histories(self) -> Mapping[str, str]:
+        """The text that was kept last, by target name (without cluster)."""
+
+    async def save_history(self, target: str, text: str) -> None:
+        """Raises `Changed` when somebody else wrote: nothing more is written before a fresh load."""
+
+    async def drop_history(self, target: str) -> None:
+        """Forget it. Nothing where there is none."""
 
     async def digest_key(self, *, create: bool) -> bytes:
         """The key for digests of Secrets, from the Secret `gitsyncd.<agent>.key`.

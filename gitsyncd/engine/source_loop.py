@@ -7,6 +7,7 @@ asked (an edge), and what a commit means for a cluster (`target_loop`).
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -17,18 +18,21 @@ from gitsyncd.engine.meter import Meter
 from gitsyncd.engine.trigger import Bell
 from gitsyncd.model.errors import (
     GitsyncdError,
+    ManifestInvalid,
     RevisionNotFound,
     RevisionNotTrusted,
     SourceDenied,
     SourceTooLarge,
 )
+from gitsyncd.model.image import QUARANTINE_FILE
 from gitsyncd.model.source import OnRewind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from datetime import datetime
 
-    from gitsyncd.engine.ports import Clock, Log, Mirror, Store
+    from gitsyncd.engine.ports import Clock, FileEditor, Log, Mirror, Store
+    from gitsyncd.model.image import QuarantinedCommit
     from gitsyncd.model.source import Revision, Source
 
 _RETRY = timedelta(seconds=5)
@@ -38,11 +42,15 @@ _CAP = timedelta(minutes=5)
 class Track:
     """One branch of one source: its head, and the commit that may be applied."""
 
-    def __init__(self, source: Source, mirror: Mirror, *, clock: Clock, log: Log, store: Store) -> None:
+    def __init__(
+        self, source: Source, mirror: Mirror, editor: FileEditor, *, clock: Clock, log: Log, store: Store
+    ) -> None:
         self.source = source
         self.mirror = mirror
         self.head: str | None = None
         self.admitted: Revision | None = None
+        self.admitted_at: datetime | None = None
+        """By this process: when the admitted commit became that."""
         self.held = ""
         """Why the head is not admitted; empty when it is."""
         self.error: GitsyncdError | None = None
@@ -57,6 +65,7 @@ class Track:
         self._clock = clock
         self._log = log
         self._store = store
+        self._editor = editor
         self._approved: set[str] = set()
         self._mistrusted: set[str] = set()
         """Admitted commits that the record of some cluster speaks against."""
@@ -169,12 +178,17 @@ class Track:
         before = self.admitted.commit if self.admitted else self._remembered()
         descends = not before or before == self.head or await self.mirror.descends(self.head, before)
         decision = admit(
-            head=self.head, admitted=before, descends=descends, on_rewind=self.source.on_rewind, approved=self._approved
+            head=self.head,
+            admitted=before,
+            descends=descends,
+            on_rewind=self.source.on_rewind,
+            approved=self._approved,
+            quarantined=await self._is_quarantined(self.head, before),
         )
         if decision.held:
             head = await self.mirror.revision(self.source.name, self.source.branch, self.head)
-            self._hold(str(head), before)
-            if self.admitted is None:
+            self._hold(str(head), before, decision.held)
+            if self.admitted is None and before:
                 await self._fall_back(before)
             return
         previous = self.admitted
@@ -182,6 +196,7 @@ class Track:
         revision = await self.mirror.revision(self.source.name, self.source.branch, decision.commit)
         self.admitted = revision
         if previous is None or previous.commit != revision.commit:
+            self.admitted_at = self._clock.now()
             self._log.info(
                 "source updated",
                 source=self.source.name,
@@ -191,6 +206,28 @@ class Track:
         self._ring()
         self._remember()  # last: a full disk must not keep a commit from being applied
 
+    async def _is_quarantined(self, head: str, before: str) -> bool:
+        """Whether the head, or what was admitted before it, says that such a tree must not come back."""
+        if head == before:
+            return False
+        listed = {entry.commit for commit in (head, before) if commit for entry in await self._quarantine(commit)}
+        if not listed or head in listed:
+            return head in listed
+        tree = await self.mirror.tree_id(head, "")
+        for commit in listed:
+            with suppress(RevisionNotFound):  # of another branch, or of before a rewritten history
+                if await self.mirror.tree_id(commit, "") == tree:
+                    return True
+        return False
+
+    async def _quarantine(self, commit: str) -> Sequence[QuarantinedCommit]:
+        """Commits that must not come back. A file that cannot be read is told where images are chosen by it."""
+        try:
+            found = await self.mirror.snapshot(commit, QUARANTINE_FILE)
+            return self._editor.quarantined(QUARANTINE_FILE, found.files[0].content).commits if found.files else ()
+        except (RevisionNotFound, ManifestInvalid):
+            return ()
+
     async def _fall_back(self, commit: str) -> None:
         """Drift heals towards the admitted commit also while a newer head is held."""
         try:
@@ -199,12 +236,12 @@ class Track:
             return
         self._ring()
 
-    def _hold(self, revision: str, admitted: str) -> None:
-        self.held = REWOUND
-        if self._say_held(revision, admitted):
+    def _hold(self, revision: str, admitted: str, reason: str) -> None:
+        self.held = reason
+        if self._say_held(revision, admitted, reason):
             self._ring()
 
-    def _say_held(self, revision: str, admitted: str) -> bool:
+    def _say_held(self, revision: str, admitted: str, reason: str = REWOUND) -> bool:
         """Once per head. Whether it was said now."""
         if self._told == revision:
             return False
@@ -213,10 +250,10 @@ class Track:
             "revision held",
             source=self.source.name,
             revision=revision,
-            admitted=f"{self.source.branch}@sha1:{admitted}",
-            reason=REWOUND,
+            admitted=f"{self.source.branch}@sha1:{admitted}" if admitted else None,
+            reason=reason,
             remedy="approve",
-            hint=held_hint(self.source.name, revision.rpartition(":")[2]),
+            hint=held_hint(self.source.name, revision.rpartition(":")[2], reason),
         )
         return True
 

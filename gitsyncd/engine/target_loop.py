@@ -92,6 +92,8 @@ class TargetLoop:
         self.refused: Plan | None = None
         self.held_back = False
         """The admitted commit does not descend from what this cluster's own record says was applied."""
+        self.unreadable = ""
+        """The commit that cannot be rendered: drift is healed towards the one before."""
         self.last_turn: datetime | None = None
         self.suspension: Suspension | None = (
             Suspension(None, "`suspend: true` in the agent file") if target.suspend else None
@@ -103,14 +105,14 @@ class TargetLoop:
         self.attempted = clock.monotonic()
         """When the last step was over, good or bad; at first, when this was made."""
         self.turn_over = asyncio.Event()
+        self.over: set[asyncio.Event] = set()
+        """Set after each turn: for those who follow along."""
         self.turning = asyncio.Lock()
         self._gatherer = gatherer
         self._journal = journal
         self._clock = clock
         self._failures = 0
         self._again = 0
-        self._unreadable = ""
-        """The commit that cannot be rendered: drift is healed towards the one before."""
         self._stopping = False
         self._full_due = clock.monotonic()
         self._objects = 0
@@ -138,6 +140,8 @@ class TargetLoop:
             self.attempted = self._clock.monotonic()
             self.turn_over.set()
             self.turn_over = asyncio.Event()
+            for event in self.over:
+                event.set()
 
     @property
     def on_schedule(self) -> bool:
@@ -170,7 +174,7 @@ class TargetLoop:
             wake.everything
             or not wake.ids
             or self.revision is None
-            or revision.commit not in {self.revision.commit, self._unreadable}
+            or revision.commit not in {self.revision.commit, self.unreadable}
             or not self._gatherer.inventory().trusted
             or not wake.ids <= wanted  # an object that is to go, or that nobody recorded
         )
@@ -323,7 +327,7 @@ class TargetLoop:
             self._full_due = self._clock.monotonic() + self.target.interval.total_seconds()
             return
         if isinstance(error, RenderError):
-            self._unreadable = revision.commit
+            self.unreadable = revision.commit
         if isinstance(error, RenderError | SourceError):
             self._journal.render_failed(revision, error)
         if isinstance(error, ClusterError) and error is self.view.error:

@@ -61,6 +61,12 @@ EXIT_CODES: dict[str, tuple[tuple[str, str], ...]] = {
         ("1", "some is left, the target is neither suspended nor gone from the file, or no daemon answers"),
         ("2", "the agent file is refused"),
     ),
+    "history": (("0", "shown"), ("2", "no such target, the cluster does not answer, or no daemon does")),
+    "rollback": (
+        ("0", "the commit is pushed"),
+        ("1", "it could not be pushed, or no daemon answers"),
+        ("2", "wrong use: no such target or commit, nothing to go back to, or without `--yes`"),
+    ),
     "images": (
         ("0", "every policy and every update works; or locked, or unlocked"),
         ("1", "some policy or update fails"),

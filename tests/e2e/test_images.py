@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,6 +28,7 @@ pytestmark = [
 ]
 
 WRITE_PASSWORD = "wr1te-it"
+_NUMBERS = itertools.count()
 DEPLOYMENT = """\
 # The front of the shop.
 apiVersion: apps/v1
@@ -55,6 +58,10 @@ class World:
     cluster: Cluster
 
     @property
+    def url(self) -> str:
+        return f"/apis/apps/v1/namespaces/{self.agent.name}/deployments/front"
+
+    @property
     def image(self) -> str:
         return f"{self.registry.server}/team/front"
 
@@ -72,11 +79,43 @@ class World:
         return done.stdout.decode()
 
     def live(self) -> str:
-        found: Any = self.cluster.request("GET", "/apis/apps/v1/namespaces/imaging/deployments/front")
+        found: Any = self.cluster.request("GET", self.url)
         return str(found["spec"]["template"]["spec"]["containers"][0]["image"])
 
     def arrives(self, tag: str) -> None:
         until(lambda: self.live() == f"{self.image}:{tag}", f"{tag} is live")
+
+    def status(self, *, healthy: bool) -> None:
+        """What the controllers and a node of a whole cluster would say of the workload."""
+        found: Any = self.cluster.request("GET", self.url)
+        status = {
+            "observedGeneration": found["metadata"]["generation"],
+            "replicas": 1,
+            "updatedReplicas": 1,
+            **({"readyReplicas": 1, "availableReplicas": 1} if healthy else {"unavailableReplicas": 1}),
+            "conditions": [
+                {
+                    "type": "Available",
+                    "status": "True" if healthy else "False",
+                    "reason": "MinimumReplicasAvailable" if healthy else "MinimumReplicasUnavailable",
+                    "message": "",
+                },
+                {
+                    "type": "Progressing",
+                    "status": "True" if healthy else "False",
+                    "reason": "NewReplicaSetAvailable" if healthy else "ProgressDeadlineExceeded",
+                    "message": "" if healthy else "the pods crash",
+                },
+            ],
+        }
+        self.cluster.kubectl(
+            "-n", self.agent.name, "patch", "deployment", "front", "--subresource=status", "--type=merge", "-p",
+            json.dumps({"status": status}),
+        )  # fmt: skip
+
+    def history(self) -> list[Any]:
+        revisions: list[Any] = self.agent.run("history", "web@here", "--output", "json").json["targets"][0]["revisions"]
+        return revisions
 
     def shown(self) -> Any:
         ran = self.agent.run("images", "--output", "json")
@@ -85,8 +124,9 @@ class World:
 
 @pytest.fixture
 def world(bare_cluster: Cluster, tmp_path: Path) -> Iterator[World]:
-    bare_cluster.create_namespace("imaging")
-    agent = Agent(tmp_path / "agent", name="imaging")
+    space = f"imaging-{next(_NUMBERS)}"
+    bare_cluster.create_namespace(space)
+    agent = Agent(tmp_path / "agent", name=space)
     agent.cluster("here", bare_cluster.kubeconfig)
     authority = Authority(tmp_path / "ca")
     (tmp_path / "registry-password").write_text(Registry.password)
@@ -101,7 +141,7 @@ def world(bare_cluster: Cluster, tmp_path: Path) -> Iterator[World]:
         repo.commit({"web/front.yaml": DEPLOYMENT.format(image=name, tag="1.0.0")})
         login = {"username": "writer", "password_file": str(tmp_path / "write")}
         agent.source("fleet", server.url("fleet"), auth=login, tls={"ca_file": str(authority.ca_file)}, interval="1h")
-        agent.target("web", path="web", namespace="imaging")
+        agent.target("web", path="web", namespace=space)
         agent.document["images"] = {
             "registries": [
                 {
@@ -197,6 +237,82 @@ def test_a_pushed_image_is_a_commit_and_live_and_what_must_not_come_back_stays_o
 
     assert repo.git("rev-list", "--count", "--no-merges", "main") == "7"
     _no_secret(world, tmp_path)
+
+
+def test_a_bad_image_is_rolled_back_by_a_commit_and_only_a_newer_one_passes(world: World, tmp_path: Path) -> None:
+    daemon, repo, agent = world.daemon, world.repo, world.agent
+    daemon.wait_for("target in sync", target="web@here")
+    world.status(healthy=True)
+    until(lambda: world.history()[0]["healthy"], "the first revision is healthy")
+    good = repo.head()
+    before = world.file()
+
+    # A bad image arrives by the ordinary way, and its workload fails.
+    world.push("1.5.0")
+    world.arrives("1.5.0")
+    bad = until(lambda: repo.head() if repo.head() != good else "", "the commit")
+    world.status(healthy=False)
+    failed = until(lambda: world.history()[0] if world.history()[0]["failed"] else None, "the failure is written down")
+    assert (failed["commit"], failed["images"]) == (bad, [f"{world.image}:1.5.0"])
+    assert "the pods crash" in failed["error"]
+    shown = agent.run("history", "web@here")
+    assert (shown.code, f"main@{bad[:8]}" in shown.stdout, "failed" in shown.stdout) == (0, True, True)
+
+    # Asked without --yes, it says what it would do and does nothing.
+    asked = agent.run("rollback", "web@here")
+    assert asked.code == 2, asked
+    assert f"from {bad[:8]} back to {str(good)[:8]}" in asked.stderr
+    assert f"fix: If that is meant: gitsyncd rollback web@here --to {good} --yes" in asked.stderr
+    assert repo.head() == bad
+
+    # The good one is back, by a commit; the bad one stays out, and a newer one passes.
+    done = agent.run("rollback", "web@here", "--reason", "the pods crash", "--yes", "--output", "json")
+    assert done.code == 0, done
+    told = daemon.wait_for("rollback committed", target="web@here")
+    assert (told["from"], told["to"], told["commit"]) == (bad, good, repo.head())
+    assert told["quarantined"] == [f"{world.image}:1.5.0"]
+    world.arrives("1.0.0")
+    assert world.file() == before
+    assert repo.git("log", "-1", "--format=%(trailers:key=Gitsyncd-Rollback,valueonly)", "main") == f"{bad} -> {good}"
+    assert repo.git("log", "-1", "--format=%P", "main") == bad
+    held = until(lambda: daemon.said("image held", tag="1.5.0", reason="quarantined"), "the bad tag is held")
+    assert held[0]["detail"] == "the pods crash"
+    world.push("1.5.1")
+    world.arrives("1.5.1")
+
+    # Whoever takes the rollback back gets held: the tree of the bad commit does not come back by itself.
+    repo.git("update-ref", "refs/heads/main", repo.git("commit-tree", f"{bad}^{{tree}}", "-p", "main", "-m", "again"))
+    assert agent.run("sync", "web").code == 0
+    stopped = daemon.wait_for("revision held", reason="quarantined")
+    assert "gitsyncd approve fleet --revision" in stopped["hint"]
+    assert world.live() == f"{world.image}:1.5.1"
+
+    # What was written down survives the agent's disk.
+    known = world.history()
+    assert daemon.stop() == 0
+    shutil.rmtree(agent.state_dir)
+    with agent.start() as again:
+        again.wait_for("daemon ready")
+        assert [each["commit"] for each in world.history()][-len(known) :] == [each["commit"] for each in known]
+
+
+def test_a_rollback_without_a_remote_says_so_and_what_can_be_done(world: World) -> None:
+    daemon, repo, agent = world.daemon, world.repo, world.agent
+    daemon.wait_for("target in sync", target="web@here")
+    good = repo.head()
+    world.push("1.6.0")
+    world.arrives("1.6.0")
+    hidden = repo.path.with_name("hidden.git")
+    repo.path.rename(hidden)
+    try:
+        ran = agent.run("rollback", "web@here", "--to", str(good), "--yes")
+    finally:
+        hidden.rename(repo.path)
+
+    assert ran.code == 1, ran
+    what, _ = ran.complaint
+    assert "repository not found" in what
+    assert world.live() == f"{world.image}:1.6.0"
 
 
 def _no_secret(world: World, tmp_path: Path) -> None:

@@ -112,6 +112,7 @@ class MemoryCluster:
         self.faults: list[Fault] = []
         self.watches: set[Watch] = set()
         self.inventories: dict[tuple[str, str], tuple[Inventory, int]] = {}
+        self.histories: dict[tuple[str, str], str] = {}
         self.leases: dict[str, Lease] = {}
         self.lease_told = asyncio.Event()
         self.lease_latency_s = 0.001
@@ -532,6 +533,20 @@ class MemoryApi:
         await self._arrive("drop", name=target)
         self.server.inventories.pop((self._agent, target), None)
         self._loaded.pop(target, None)
+
+    async def load_histories(self) -> Mapping[str, str]:
+        await self._arrive("load histories")
+        return {target: text for (agent, target), text in self.server.histories.items() if agent == self._agent}
+
+    async def save_history(self, target: str, text: str) -> None:
+        self._fenced()
+        await self._arrive("save history", name=target)
+        self.server.histories[self._agent, target] = text
+
+    async def drop_history(self, target: str) -> None:
+        self._fenced()
+        await self._arrive("drop history", name=target)
+        self.server.histories.pop((self._agent, target), None)
 
     async def digest_key(self, *, create: bool) -> bytes:
         await self._arrive("key")

@@ -80,8 +80,8 @@ class Repo:
         return hashlib.sha1(self._content(commit, path), usedforsecurity=False).hexdigest()
 
     async def snapshot(self, commit: str, path: str) -> Snapshot:
-        self.asked["snapshot"] += 1
         content = self._content(commit, path)
+        self.asked["snapshot"] += 1
         file = File(
             path=f"{path}/all.json", blob=hashlib.sha1(content, usedforsecurity=False).hexdigest(), content=content
         )
@@ -91,6 +91,8 @@ class Repo:
 
     def _content(self, commit: str, path: str) -> bytes:
         files = self.commits[commit].files
+        if path == "" and path not in files:
+            return orjson.dumps(files)
         if path not in files:
             raise RevisionNotFound(f"there is no path {path!r} in {commit}")
         return orjson.dumps(files[path])

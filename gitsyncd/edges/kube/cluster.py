@@ -11,6 +11,7 @@ from gitsyncd.edges.kube import discover, objects, watch
 from gitsyncd.edges.kube.client import Call, Client, all_of
 from gitsyncd.edges.kube.connect import AccessSource
 from gitsyncd.edges.kube.fence import Fence
+from gitsyncd.edges.kube.histories import Histories
 from gitsyncd.edges.kube.lease import LeaseBook
 from gitsyncd.edges.kube.ledger import Ledger
 from gitsyncd.model.answers import ApplyOptions, ClusterIdentity, Discovery, Listing, WatchEvent
@@ -37,9 +38,9 @@ class KubeCluster:
         )
         self._pulse = watch.Pulse(self._client)
         self._leases = LeaseBook(self._client, self._pulse, agent=agent.name, namespace=agent.cluster_namespace)
-        self._ledger = Ledger(
-            self._client, agent=agent.name, namespace=agent.cluster_namespace, manager=agent.field_manager
-        )
+        own = {"agent": agent.name, "namespace": agent.cluster_namespace, "manager": agent.field_manager}
+        self._ledger = Ledger(self._client, **own)
+        self._histories = Histories(self._client, **own)
 
     @property
     def requests(self) -> Counter[tuple[str, str]]:
@@ -144,6 +145,15 @@ class KubeCluster:
 
     async def drop_inventory(self, target: str) -> None:
         await self._ledger.drop(target)
+
+    async def load_histories(self) -> Mapping[str, str]:
+        return await self._histories.load()
+
+    async def save_history(self, target: str, text: str) -> None:
+        await self._histories.save(target, text)
+
+    async def drop_history(self, target: str) -> None:
+        await self._histories.drop(target)
 
     async def digest_key(self, *, create: bool) -> bytes:
         return await self._ledger.digest_key(create=create)

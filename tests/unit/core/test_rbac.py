@@ -86,7 +86,7 @@ def rule(group: str, resources: list[str], verbs: list[str], names: list[str] | 
 
 
 CONFIG_MAP = document("v1", "ConfigMap", "settings")
-RECORD = rule("", ["configmaps"], ["update", "delete"], ["gitsyncd.edge.web.0"])
+RECORD = rule("", ["configmaps"], ["update", "delete"], ["gitsyncd.edge.web.0", "gitsyncd.edge.web.history"])
 
 
 # --- what targets need ------------------------------------------------------------------------------------------------
@@ -167,8 +167,10 @@ def test_a_renamed_target_sees_and_deletes_what_its_old_record_names_and_that_re
 
     assert rules["old"] == [rule("apps", ["deployments"], ["get", "list", "watch", "delete"])]
     assert rules["gitsyncd"] == [
-        rule("", ["configmaps"], ["delete"], ["gitsyncd.edge.site.0", "gitsyncd.edge.web.0"]),
-        rule("", ["configmaps"], ["update"], ["gitsyncd.edge.web.0"]),
+        rule(
+            "", ["configmaps"], ["delete"], ["gitsyncd.edge.site.0", "gitsyncd.edge.web.0", "gitsyncd.edge.web.history"]
+        ),
+        rule("", ["configmaps"], ["update"], ["gitsyncd.edge.web.0", "gitsyncd.edge.web.history"]),
     ]
 
 
@@ -218,7 +220,11 @@ def test_a_kind_that_nobody_knows_cannot_be_told() -> None:
 def test_the_record_of_a_large_target_has_more_than_one_part() -> None:
     want = wants(*(document("v1", "ConfigMap", f"c-{number}") for number in range(301)))
 
-    assert printed(want)["gitsyncd"][0]["resourceNames"] == ["gitsyncd.edge.web.0", "gitsyncd.edge.web.1"]
+    assert printed(want)["gitsyncd"][0]["resourceNames"] == [
+        "gitsyncd.edge.web.0",
+        "gitsyncd.edge.web.1",
+        "gitsyncd.edge.web.history",
+    ]
 
 
 def test_the_agent_itself_needs_to_know_the_cluster_to_keep_records_and_to_hold_its_lease() -> None:
