@@ -280,7 +280,9 @@ def test_a_bad_image_is_rolled_back_by_a_commit_and_only_a_newer_one_passes(worl
     world.push("1.5.1")
     world.arrives("1.5.1")
 
-    # Whoever takes the rollback back gets held: the tree of the bad commit does not come back by itself.
+    # Whoever takes the rollback back gets held: the tree of the bad commit does not come back by itself. The policy is
+    # locked, since it would write a better image there at once.
+    assert agent.run("images", "lock", "front", "--reason", "a look").code == 0
     repo.git("update-ref", "refs/heads/main", repo.git("commit-tree", f"{bad}^{{tree}}", "-p", "main", "-m", "again"))
     assert agent.run("sync", "web").code == 0
     stopped = daemon.wait_for("revision held", reason="quarantined")
