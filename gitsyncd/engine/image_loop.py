@@ -193,7 +193,7 @@ class PolicyLoop:
             image=self.policy.image,
             tag=chosen.tag,
             digest=chosen.digest,
-            previous=past.current or None,
+            previous=(before.tag if before else past.current) or None,
         )
 
     # --- What is told --------------------------------------------------------------------------------------------

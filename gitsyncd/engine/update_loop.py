@@ -7,6 +7,7 @@ at a mark (`core.tagging`), how a file is changed and a commit pushed (edges), a
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -176,6 +177,8 @@ class UpdateLoop:
         self.error, self._failures = None, 0
         if written is not None:
             self._done(written, changes)
+            with suppress(GitsyncdError):  # told at the next look
+                await self.sight()
 
     def _edited(
         self,

@@ -11,8 +11,8 @@ from tests.sandbox import KUBERNETES
 
 _TO_TRY = """\
 
-A control plane (Kubernetes {kubernetes}) with two simulated nodes and a Git server run on this machine; gitsyncd keeps the
-cluster equal to the repository. Its log follows below. In a second terminal:
+A control plane (Kubernetes {kubernetes}) with two simulated nodes, a Git server and a registry run on this machine; gitsyncd
+keeps the cluster equal to the repository. Its log follows below. In a second terminal:
 
     . {folder}/env
     gitsyncd status --watch                           # what is in sync, what is healthy
@@ -35,6 +35,10 @@ cluster equal to the repository. Its log follows below. In a second terminal:
     gitsyncd approve shop --revision $(git rev-parse HEAD)
     git rm -r deploy/reports && git commit -m "no reports" && git push
     gitsyncd plan                                     # refused; it shows the digest to approve
+
+  what ran when, and the way back by a commit:
+    gitsyncd history shop
+    gitsyncd rollback shop                            # shows what it would do; --yes does it
 
 Everything is in {folder} and is removed at the end. Ctrl-C stops everything.
 """

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.demo import steps_drift, steps_end, steps_guard, steps_sync
+from tests.demo import steps_drift, steps_end, steps_guard, steps_images, steps_sync
 from tests.demo.screen import Screen, Unexpected
 from tests.demo.stage import Stage
 from tests.demo.world import World, processes_of
@@ -27,6 +27,8 @@ STEPS: tuple[tuple[str, Step], ...] = (
     ("A commit that deletes nearly everything is refused, and reverted", steps_guard.mass_deletion),
     ("A commit that deletes a Namespace and a definition is refused, and approved", steps_guard.approved_deletion),
     ("kill -9 in the middle of a large commit", steps_end.killed),
+    ("A new image reaches Git by policy, and the cluster by Git", steps_images.new_image),
+    ("A bad image, and the way back by a commit", steps_images.way_back),
     ("The Secret's value is told nowhere", steps_end.canary),
     ("SIGTERM", steps_end.terminated),
 )
@@ -39,9 +41,11 @@ def play() -> int:
     screen = Screen(world.folder)
     log = world.folder / "daemon.log"
     screen.write(
-        f"gitsyncd demo: a control plane (Kubernetes {KUBERNETES}) with two simulated nodes, a Git server with TLS and"
+        f"gitsyncd demo: a control plane (Kubernetes {KUBERNETES}) with two simulated nodes, a Git server and a registry,"
     )
-    screen.write("password, and the daemon, on this machine. $DEMO is their temporary folder; times are measured.")
+    screen.write(
+        "both with TLS and password, and the daemon, on this machine. $DEMO is their temporary folder; times are measured."
+    )
     problem = ""
     try:
         with world:

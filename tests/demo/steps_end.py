@@ -139,7 +139,7 @@ def terminated(stage: Stage) -> None:
     code = stage.end(signal.SIGTERM)
     expect(code == 0, f"the exit code is {code}")
     line = stage.log.wait(mark, "daemon stopped", signal="SIGTERM", within_s=1)
-    left = processes_of(world.folder, but=world.cluster.pids.values())
+    left = processes_of(world.folder, but=[*world.cluster.pids.values(), world.registry.pid])
     expect(not left, f"these processes are left: {left}")
     expect(not Path(world.folder / "agent.sock").exists(), "the socket is left")
     screen.ok("exit code 0, no process and no socket left", short(line))

@@ -1,5 +1,6 @@
 """Everything that the demo runs in, in one temporary folder: cluster, Git server, work tree, agent file, daemon.
 
+    $DEMO/registry        a registry of images, and what was pushed to it
     $DEMO/shop            the work tree: edit, commit, push
     $DEMO/agent.yaml      the agent file; state, socket and log stand beside it
     $DEMO/cluster/c1      the control plane and its kubeconfig
@@ -28,6 +29,8 @@ from tests.demo.addons import IngressController, Measurements
 from tests.demo.screen import Unexpected
 from tests.gitserver.certificates import Authority
 from tests.gitserver.server import GitServer
+from tests.registry.images import image
+from tests.registry.server import Registry
 from tests.sandbox import Cluster, Sandbox, binaries
 from tests.sandbox.processes import TETHER
 
@@ -59,6 +62,21 @@ targets:
     source: shop
     path: deploy
     namespace: shop
+
+images:
+  registries:
+    - prefix: {registry}
+      auth: {{username: robot, password_file: registry.password}}
+      tls: {{ca_file: registry/pki/ca.pem}}
+  policies:
+    - name: mail
+      image: {registry}/shop/mail
+      interval: 1s
+      select: {{newest: created}}
+  updates:
+    - name: shop
+      source: shop
+      paths: [deploy]
 """
 
 _EDITOR = """\
@@ -105,6 +123,7 @@ class World:
         self._stack = ExitStack()
         self.cluster: Cluster
         self.git_server: GitServer
+        self.registry: Registry
         self.measurements: Measurements
 
     def __enter__(self) -> Self:
@@ -141,10 +160,15 @@ class World:
         self.git_server = self._stack.enter_context(
             GitServer(self.folder / "git", authority=authority, credentials=("git", password))
         )
+        self.registry = self._stack.enter_context(Registry(self.folder / "registry"))
+        self.registry.push("shop/mail", "1.0.0", image("mail 1.0.0", created="2026-01-02T03:04:05Z"))
+        _private(self.folder / "registry.password", self.registry.password)
         self._prepare_tools()
         self._prepare_repository()
         kubeconfig = self.cluster.kubeconfig.relative_to(self.folder)
-        agent_file = _AGENT_FILE.format(url=self.git_server.url("shop"), kubeconfig=kubeconfig)
+        agent_file = _AGENT_FILE.format(
+            url=self.git_server.url("shop"), kubeconfig=kubeconfig, registry=self.registry.server
+        )
         (self.folder / "agent.yaml").write_text(agent_file)
 
     def _prepare_tools(self) -> None:

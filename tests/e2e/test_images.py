@@ -17,15 +17,11 @@ from tests.e2e.daemon import Agent, Daemon, until
 from tests.gitserver.certificates import Authority
 from tests.gitserver.repository import BARE_ENVIRONMENT, Repo
 from tests.gitserver.server import GitServer
-from tests.registry import server as registry_server
 from tests.registry.images import image
 from tests.registry.server import Registry
 from tests.sandbox import Cluster
 
-pytestmark = [
-    pytest.mark.real,
-    pytest.mark.skipif(bool(registry_server.unavailable()), reason=registry_server.unavailable()),
-]
+pytestmark = pytest.mark.real
 
 WRITE_PASSWORD = "wr1te-it"
 _NUMBERS = itertools.count()

@@ -58,7 +58,6 @@ def login(tmp_path: Path) -> Password:
 
 
 @pytest.mark.real
-@pytest.mark.skipif(bool(server.unavailable()), reason=server.unavailable())
 class TestDebian:
     """Against the real one."""
 

@@ -1,4 +1,5 @@
-"""Debian's docker-registry on loopback, over TLS and with a password: the registry that most others came from.
+"""A real registry on loopback, over TLS and with a password: Debian's docker-registry where it is installed, else the
+same program, built once: the registry that most others came from.
 
 with Registry(folder) as registry:
     registry.push("team/front", "1.2.3", image())
@@ -20,14 +21,14 @@ from urllib.parse import urlsplit
 
 from tests.gitserver.certificates import Authority
 from tests.registry.images import Image, digest
+from tests.sandbox.binaries import program
 
-_PROGRAM = shutil.which("docker-registry")
 _USER, _PASSWORD = "robot", "c0rrect-horse"
 
 
-def unavailable() -> str:
-    """Why there is no such server on this machine; empty if there is."""
-    return "" if _PROGRAM else "this machine has no docker-registry"
+def program_file() -> str:
+    """Built first where there is none. Raises `BuildFailed`."""
+    return shutil.which("docker-registry") or str(program("registry"))
 
 
 class Registry:
@@ -47,6 +48,12 @@ class Registry:
     @property
     def server(self) -> str:
         return f"127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        """Of the running server."""
+        assert self._process is not None
+        return self._process.pid
 
     def __enter__(self) -> Self:
         with socket.socket() as free:
@@ -75,10 +82,10 @@ http:
   secret: test
   tls: {{certificate: {self._certificate}, key: {self._key}}}
 """)
-        assert _PROGRAM is not None
+        executable = program_file()
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [_PROGRAM, "serve", str(config)], stdout=log, stderr=log, stdin=subprocess.DEVNULL
+                [executable, "serve", str(config)], stdout=log, stderr=log, stdin=subprocess.DEVNULL
             )
         until = time.monotonic() + 30
         while time.monotonic() < until:

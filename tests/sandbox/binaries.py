@@ -26,6 +26,7 @@ from typing import IO
 KUBERNETES = "v1.37.2"
 ETCD = "v3.7.0"
 KWOK = "v0.8.0"
+DISTRIBUTION = "v3.0.0"
 
 SOURCES = Path(__file__).parent / "controlplane"
 GO_REQUIREMENTS = Path(__file__).parent / "go-requirements.txt"
@@ -43,6 +44,8 @@ class Build:
     description: str
     usually: str
     link_flags: str = ""
+    sources: Path = SOURCES
+    """The folder of the Go module."""
 
 
 def _version_flags() -> str:
@@ -67,7 +70,16 @@ CERTS = Build(
     description="a small program that makes certificates",
     usually="a few seconds, once",
 )
-BUILDS = (CONTROL_PLANE, CERTS)
+REGISTRY = Build(
+    package=".",
+    output="registry",
+    programs=("registry",),
+    description=f"the image registry of the distribution project, {DISTRIBUTION}",
+    usually="about a minute, once",
+    link_flags="-s -w",
+    sources=Path(__file__).parents[1] / "registry" / "program",
+)
+BUILDS = (CONTROL_PLANE, CERTS, REGISTRY)
 
 # How each program on PATH is asked for its version, and the word that its answer must contain.
 _VERSION_QUESTIONS: Mapping[str, tuple[tuple[str, ...], str]] = {
@@ -97,8 +109,8 @@ def program(name: str) -> Path:
 
 
 def build_all() -> Path:
-    """Build whatever `program` would have to build, and return the folder of kubectl."""
-    for build in BUILDS:
+    """Build whatever a control plane has to have built, and return the folder of kubectl."""
+    for build in (CONTROL_PLANE, CERTS):
         for name in build.programs:
             program(name)
     return program("kubectl").parent
@@ -113,10 +125,11 @@ def cache_directory() -> Path:
 def _key(build: Build) -> str:
     """Whatever changes the outcome changes the key, so a cache entry never has to be checked, only found."""
     digest = hashlib.sha256()
-    for path in sorted(p for p in SOURCES.rglob("*") if p.suffix in {".go", ".mod", ".sum"}):
-        digest.update(f"{path.relative_to(SOURCES)}\0".encode() + path.read_bytes() + b"\0")
+    for path in sorted(p for p in build.sources.rglob("*") if p.suffix in {".go", ".mod", ".sum"}):
+        digest.update(f"{path.relative_to(build.sources)}\0".encode() + path.read_bytes() + b"\0")
     digest.update(build.link_flags.encode())
-    return f"{KUBERNETES}-{platform.system().lower()}-{platform.machine()}-{digest.hexdigest()[:16]}"
+    version = DISTRIBUTION if build is REGISTRY else KUBERNETES
+    return f"{version}-{platform.system().lower()}-{platform.machine()}-{digest.hexdigest()[:16]}"
 
 
 def _cached(build: Build) -> Path:
@@ -163,7 +176,7 @@ def _go_build(go: Path, build: Build, output: Path, log: Path) -> None:
     command += ["-ldflags", build.link_flags, "-o", str(output), build.package]
     env = {**os.environ, "CGO_ENABLED": "0", "GOWORK": "off", "GOTOOLCHAIN": "local"}
     with log.open("wb") as stream:
-        process = subprocess.Popen(command, cwd=SOURCES, env=env, stdout=stream, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, cwd=build.sources, env=env, stdout=stream, stderr=subprocess.STDOUT)
         try:
             with _progress(build, log):
                 code = process.wait()
