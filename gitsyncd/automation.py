@@ -16,7 +16,7 @@ from gitsyncd.engine.update_loop import UpdateLoop
 from gitsyncd.model.target import Images
 
 if TYPE_CHECKING:
-    from gitsyncd.engine.ports import Calendar, Clock, FileEditor, ImageRegistry, Log, Store, Writer
+    from gitsyncd.engine.ports import Calendar, Clock, FileEditor, ImageRegistry, Log, MergeRequests, Store, Writer
     from gitsyncd.engine.supervise import Tasks
     from gitsyncd.model.target import Agent
     from gitsyncd.model.update import Update
@@ -29,6 +29,7 @@ class Makers:
     registries: Callable[[Agent, Images], ImageRegistry]
     writer: Callable[[Agent, Update], Writer]
     editor: Callable[[], FileEditor]
+    requests: Callable[[Agent, Update], MergeRequests | None]
 
 
 class Automation:
@@ -78,6 +79,7 @@ class Automation:
                 update,
                 writer,
                 editor,
+                self._makers.requests(agent, update),
                 agent=agent.name,
                 pushed=partial(pushed, update),
                 clock=self._clock,

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         FileEditor,
         ImageRegistry,
         Log,
+        MergeRequests,
         Mirror,
         Renderer,
         Store,
@@ -102,11 +103,25 @@ def _editor() -> FileEditor:
     return Files()
 
 
+def _requests(agent: Agent, update: Update) -> MergeRequests | None:
+    if update.pull_request is None:
+        return None
+    from gitsyncd.edges.forge.client import ForgeClient  # for updates by pull request alone
+
+    return ForgeClient(
+        update.repository.url,
+        update.pull_request,
+        ca_file=update.repository.ca_file,
+        timeout=update.timeout,
+        agent=_product(agent),
+    )
+
+
 def _product(agent: Agent) -> str:
     return f"gitsyncd/{__version__} ({agent.name})"
 
 
-_MAKERS = Makers(registries=_registries, writer=_git_writer, editor=_editor)
+_MAKERS = Makers(registries=_registries, writer=_git_writer, editor=_editor, requests=_requests)
 
 
 @dataclass(frozen=True, slots=True)

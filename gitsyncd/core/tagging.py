@@ -115,7 +115,7 @@ def message(template: str, changes: Sequence[ImageChange], *, agent: str) -> str
     policies = _distinct(change.policy for change in changes)
     moves = _distinct(_move(change) for change in changes if change.after)
     parts = {
-        "summary": _summary(changes, policies),
+        "summary": summary(changes),
         "policies": ", ".join(policies),
         "changes": _lines(f"- {change.file}: {change.old} -> {change.new}" for change in changes),
         "files": _lines(f"- {file}" for file in _distinct(change.file for change in changes)),
@@ -134,7 +134,9 @@ def _move(change: ImageChange) -> str:
     return f"{change.image}:{change.before} -> {change.after}"
 
 
-def _summary(changes: Sequence[ImageChange], policies: Sequence[str]) -> str:
+def summary(changes: Sequence[ImageChange]) -> str:
+    """One line."""
+    policies = _distinct(change.policy for change in changes)
     if len(policies) == 1:
         tags = [tag for change in changes if (tag := change.after.partition("@")[0])]
         return f"Update {policies[0]} to {tags[0]}" if tags else f"Update {policies[0]}"

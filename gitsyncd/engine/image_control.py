@@ -98,6 +98,7 @@ def _update_status(loop: UpdateLoop) -> dict[str, Any]:
         "state": "failed" if loop.error else "ready" if loop.seen.commit else "unknown",
         "commit": loop.last.commit if loop.last else None,
         "committed": _moment(loop.last_at),
+        "pull_request": loop.request_url or None,
         "problems": [
             {"file": problem.file, "line": problem.line, "error": problem.message, "hint": problem.hint}
             for problem in loop.seen.problems

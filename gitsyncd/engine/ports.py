@@ -19,7 +19,7 @@ from gitsyncd.model.lease import Candidate, Lease
 from gitsyncd.model.manifest import Document
 from gitsyncd.model.rights import Held, Right
 from gitsyncd.model.source import Revision, Snapshot
-from gitsyncd.model.update import Proposal, Tip, Written
+from gitsyncd.model.update import MergeRequest, Proposal, Tip, Written
 
 Json = Mapping[str, Any]
 
@@ -119,6 +119,16 @@ class Writer(Protocol):
         """
 
     async def close(self) -> None: ...
+
+
+class MergeRequests(Protocol):
+    """Requests to merge, in one repository of a forge. Never more than one from a branch to another."""
+
+    async def ensure(self, request: MergeRequest) -> str:
+        """Open it, or bring the open one up to date; its address. Raises `ForgeError`."""
+
+    async def withdraw(self, head: str, base: str, reason: str) -> bool:
+        """Close the open one with this comment; whether there was one. Raises `ForgeError`."""
 
 
 class ImageRegistry(Protocol):

@@ -7,6 +7,7 @@ at a mark (`core.tagging`), how a file is changed and a commit pushed (edges), a
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from gitsyncd.core.backoff import next_delay
 from gitsyncd.core.images import is_quarantined
+from gitsyncd.core.request_text import update_request
 from gitsyncd.core.tagging import message, move, new_values
 from gitsyncd.engine.trigger import Bell
 from gitsyncd.model.errors import GitsyncdError, ManifestInvalid, TooManyCommits
@@ -23,16 +25,21 @@ from gitsyncd.model.units import rfc3339
 from gitsyncd.model.update import Proposal, Tip, Update, Written
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from gitsyncd.engine.image_loop import PolicyLoop
-    from gitsyncd.engine.ports import Clock, FileEditor, Log, Store, Writer
+    from gitsyncd.engine.ports import Clock, FileEditor, Log, MergeRequests, Store, Writer
+    from gitsyncd.model.update import MergeRequest
 
 _RETRY = timedelta(seconds=15)
 _CAP = timedelta(minutes=5)
 _FRESH_S = 2.0
 """What was read so lately is not read again: policies that look at the same time share it."""
 _HOUR = timedelta(hours=1)
+
+
+Choices = Mapping[str, tuple[ImagePolicy, Found]]
+"""By policy: it, and what it has come to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +62,7 @@ class UpdateLoop:
         update: Update,
         writer: Writer,
         editor: FileEditor,
+        requests: MergeRequests | None,
         *,
         agent: str,
         pushed: Callable[[], None],
@@ -69,9 +77,15 @@ class UpdateLoop:
         self.seen = Sight()
         self.last: Written | None = None
         self.last_at: datetime | None = None
+        self.request_url = ""
+        """Of the request to merge that is open, if any is known."""
         self.error: GitsyncdError | None = None
         self._writer = writer
         self._editor = editor
+        self._requests = requests
+        self._requested: MergeRequest | None = None
+        self._settled_requests = False
+        """Whether the forge has been told what there is to merge, or that there is nothing."""
         self._agent = agent
         self._pushed = pushed
         self._clock = clock
@@ -150,56 +164,68 @@ class UpdateLoop:
         }
         if not chosen:
             return
-        changes: list[ImageChange] = []
-        spent = self._spent()
-
-        def propose(tip: Tip) -> Proposal | None:
-            changes.clear()
-            sight = self._sight(tip)
-            files = dict(self._edited(tip, sight, chosen, changes))
-            if not changes or spent:
-                return None
-            return Proposal(message=message(self.update.message, changes, agent=self._agent), files=files)
-
-        update = self.update
         try:
-            async with self._reading:
-                written = await self._writer.write(
-                    propose, branch=update.branch, onto=update.push_branch, paths=update.paths
-                )
-            if spent and changes:
-                raise TooManyCommits(
-                    f"update {update.name} has made {update.max_commits_per_hour} commits within an hour"
-                )
+            sight = await self.sight()
+            pending = _moves(_due(sight, chosen), chosen)
+            written, changes = await self._commit(chosen) if pending else (None, [])
+            if written is not None:
+                self._done(written, changes)
+            await self._request(pending)
         except GitsyncdError as error:
             self._failed(error)
             return
         self.error, self._failures = None, 0
         if written is not None:
-            self._done(written, changes)
             with suppress(GitsyncdError):  # told at the next look
                 await self.sight()
 
-    def _edited(
-        self,
-        tip: Tip,
-        sight: Sight,
-        chosen: Mapping[str, tuple[ImagePolicy, Found]],
-        changes: list[ImageChange],
-    ) -> list[tuple[str, bytes]]:
-        """The files that change, and what they become; `changes` is filled in."""
-        due: dict[str, dict[Mark, str]] = {}
-        for name, (policy, selected) in chosen.items():
-            if is_quarantined(policy, selected, sight.quarantined):
-                continue
-            by_file: dict[str, list[Mark]] = {}
-            for file, mark in sight.marks.get(name, ()):
-                by_file.setdefault(file, []).append(mark)
-            for file, marks in by_file.items():
-                values = new_values(policy, selected, marks)
-                due.setdefault(file, {}).update(values)
-                changes += [move(file, policy, mark, value) for mark, value in values.items()]
-        return [(file, self._editor.edited(file, tip.files[file], values)) for file, values in due.items() if values]
+    async def _commit(self, chosen: Choices) -> tuple[Written | None, list[ImageChange]]:
+        """What was pushed, and what it changes. Raises `SourceError`, `ManifestInvalid`."""
+        changes: list[ImageChange] = []
+        spent = self._spent()
+
+        def propose(tip: Tip) -> Proposal | None:
+            due = _due(self._sight(tip), chosen)
+            changes[:] = _moves(due, chosen)
+            if not changes or spent:
+                return None
+            files = {file: self._editor.edited(file, tip.files[file], values) for file, values in due.items()}
+            return Proposal(message=message(self.update.message, changes, agent=self._agent), files=files)
+
+        update = self.update
+        async with self._reading:
+            written = await self._writer.write(
+                propose, branch=update.branch, onto=update.push_branch, paths=update.paths
+            )
+        if spent and changes:
+            raise TooManyCommits(f"update {update.name} has made {update.max_commits_per_hour} commits within an hour")
+        return written, changes
+
+    async def _request(self, changes: Sequence[ImageChange]) -> None:
+        """Let the forge have one request for all that is not merged yet, or none. Raises `ForgeError`.
+
+        It is asked when something moved, and once after a start: a person who closed the request is not overruled.
+        """
+        update = self.update
+        if self._requests is None or update.pull_request is None:
+            return
+        wanted = None
+        if changes:
+            wanted = update_request(
+                changes,
+                head=update.pushed,
+                base=update.branch,
+                labels=update.pull_request.labels,
+                agent=self._agent,
+            )
+        if self._settled_requests and wanted == self._requested:
+            return
+        if wanted is not None:
+            self.request_url = await self._requests.ensure(wanted)
+        else:
+            await self._requests.withdraw(update.pushed, update.branch, "Everything of this has arrived otherwise.")
+            self.request_url = ""
+        self._requested, self._settled_requests = wanted, True
 
     def _done(self, written: Written, changes: Sequence[ImageChange]) -> None:
         self.last, self.last_at = written, self._clock.now()
@@ -254,3 +280,29 @@ class UpdateLoop:
             self._commits = [datetime.fromisoformat(at) for at in self._store.load(self._file).get("commits", ())]
         except (TypeError, ValueError):
             self._commits = []
+
+
+def _due(sight: Sight, chosen: Choices) -> dict[str, dict[Mark, str]]:
+    """By file: the marks that hold something else than what was chosen, and what they should hold."""
+    due: dict[str, dict[Mark, str]] = {}
+    for name, (policy, selected) in chosen.items():
+        if is_quarantined(policy, selected, sight.quarantined):
+            continue
+        by_file: dict[str, list[Mark]] = {}
+        for file, mark in sight.marks.get(name, ()):
+            by_file.setdefault(file, []).append(mark)
+        for file, marks in by_file.items():
+            if values := new_values(policy, selected, marks):
+                due.setdefault(file, {}).update(values)
+    return due
+
+
+def _moves(due: Mapping[str, Mapping[Mark, str]], chosen: Choices) -> list[ImageChange]:
+    """In the order of the policies, and of the files within each."""
+    return [
+        move(file, policy, mark, value)
+        for name, (policy, _) in chosen.items()
+        for file, values in due.items()
+        for mark, value in values.items()
+        if mark.policy == name
+    ]

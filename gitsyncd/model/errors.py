@@ -33,6 +33,10 @@
         StandingBy            wait          another daemon of this name writes to the cluster
         ClusterRestored       wait          an older state was put back: everything is read afresh
         Expired               wait          the server forgot this resourceVersion (410)
+      ForgeError
+        ForgeUnreachable      wait
+        ForgeDenied           fix-config    token, certificate, or no such repository
+        ForgeRefused          fix-config    the request itself
       RegistryError           wait          what a registry says cannot be used
         RegistryUnreachable   wait
         RegistryThrottled     wait          carries the server's delay
@@ -323,6 +327,30 @@ class Expired(ClusterError):
     """The server no longer has this resourceVersion (410): list afresh."""
 
     default_hint = "Nothing to do: it is listed afresh."
+
+
+class ForgeError(GitsyncdError):
+    """A forge did not do what was asked about a pull request."""
+
+
+class ForgeUnreachable(ForgeError):
+    """No usable answer within the time limit, or asked to slow down."""
+
+    default_hint = "Nothing to do if the forge comes back by itself; otherwise check the address of the repository."
+
+
+class ForgeDenied(ForgeError):
+    """The forge refuses this token, or does not show it the repository."""
+
+    remedy = Remedy.FIX_CONFIG
+    default_hint = "Check what is in `pull_request.token_file`, and that its user may open pull requests."
+
+
+class ForgeRefused(ForgeError):
+    """The forge understands and does not accept what was asked."""
+
+    remedy = Remedy.FIX_CONFIG
+    default_hint = "Check `push.branch`, `branch` and `pull_request` of the update."
 
 
 class RegistryError(GitsyncdError):

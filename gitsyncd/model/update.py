@@ -54,6 +54,19 @@ class PullRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MergeRequest:
+    """What is asked of whoever may merge. GitLab's word, which says what it is; others call it a pull request."""
+
+    head: str
+    """The branch that is to be merged."""
+    base: str
+    title: str
+    body: str
+    """Markdown."""
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Update:
     """Where the choices of some policies are written."""
 

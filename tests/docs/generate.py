@@ -118,6 +118,9 @@ ADVICE = {
     "ClusterRestored": "Nothing: what Git says is applied again. Objects that came back with the backup and are no longer "
     "in Git are pruned within the usual budget.",
     "Expired": "Nothing: it is listed afresh.",
+    "ForgeUnreachable": "Nothing: it is asked again. The commit is on its branch already.",
+    "ForgeDenied": "Correct the token, or let its user open pull requests in that repository.",
+    "ForgeRefused": "Do what the forge's own words say.",
     "RegistryError": "Push the image again if it was not pushed whole; else tell whoever runs the registry.",
     "RegistryUnreachable": "Nothing if the registry comes back by itself. What was selected stays selected.",
     "RegistryThrottled": "Nothing: it is asked again after the pause that it asked for.",

@@ -16,7 +16,7 @@ from gitsyncd.engine.supervise import Tasks
 from gitsyncd.model.image import Found, ImagePolicy, Rule, Select
 from gitsyncd.model.source import Repository
 from gitsyncd.model.target import Images
-from gitsyncd.model.update import Author, Proposal, Tip, Update, Written
+from gitsyncd.model.update import Author, MergeRequest, Proposal, Tip, Update, Written
 from tests.engine.virtualtime import VirtualClock
 from tests.engine.world import Diary, VirtualCalendar
 
@@ -104,6 +104,8 @@ class MemoryWriter:
         self.rival: Callable[[], None] | None = None
         """Called once between a proposal and its push: somebody who is faster."""
         self.asked = 0
+        self.apart: dict[str, bytes] = {}
+        """What the branch of its own has changed."""
 
     @property
     def files(self) -> Mapping[str, bytes]:
@@ -130,7 +132,8 @@ class MemoryWriter:
             if unless == f"{stand:040}":
                 return None
             proposal = propose(Tip(commit=f"{stand:040}", files=dict(self.files)))
-            if proposal is None or all(self.files.get(path) == new for path, new in proposal.files.items()):
+            there = self.apart if onto else self.files
+            if proposal is None or all(there.get(path) == new for path, new in proposal.files.items()):
                 return None
             if self.refusal:
                 raise self.refusal
@@ -139,13 +142,34 @@ class MemoryWriter:
                 rival()
             if len(self.commits) != stand:
                 continue
+            if onto:
+                self.apart |= proposal.files
+                return Written(commit="a" * 40, branch=onto, parent=f"{stand:040}", attempts=attempt)
             self.push(proposal.files, proposal.message)
-            return Written(
-                commit=f"{len(self.commits):040}", branch=onto or branch, parent=f"{stand:040}", attempts=attempt
-            )
+            return Written(commit=f"{len(self.commits):040}", branch=branch, parent=f"{stand:040}", attempts=attempt)
         raise AssertionError("nobody is that fast")
 
     async def close(self) -> None: ...
+
+
+class MemoryForge:
+    """Satisfies the engine's `MergeRequests`."""
+
+    def __init__(self) -> None:
+        self.open: dict[tuple[str, str], MergeRequest] = {}
+        self.asked: list[str] = []
+        self.fault: Exception | None = None
+
+    async def ensure(self, request: MergeRequest) -> str:
+        self.asked.append("ensure")
+        if self.fault:
+            raise self.fault
+        self.open[request.head, request.base] = request
+        return "https://git.example/fleet/pulls/1"
+
+    async def withdraw(self, head: str, base: str, reason: str) -> bool:
+        self.asked.append(f"withdraw: {reason}")
+        return self.open.pop((head, base), None) is not None
 
 
 class Workshop:
@@ -159,6 +183,7 @@ class Workshop:
         registry: MemoryRegistry | None = None,
         store: MemoryStore | None = None,
         writer: MemoryWriter | None = None,
+        forge: MemoryForge | None = None,
     ) -> None:
         self.registry = registry or MemoryRegistry()
         self.writer = writer or MemoryWriter(files)
@@ -166,6 +191,7 @@ class Workshop:
         self.log = Diary()
         self.clock = VirtualClock()
         self.pushed: list[str] = []
+        self.forge = forge
         self.images = Images(
             policies=policies,
             updates=tuple(updates if updates is not None else [update(*(each.name for each in policies))]),
@@ -174,6 +200,7 @@ class Workshop:
             registries=lambda _agent, _images: self.registry,
             writer=lambda _agent, _update: self.writer,
             editor=Files,
+            requests=lambda _agent, _update: self.forge,
         )
         self.automation = Automation(
             makers, clock=self.clock, calendar=VirtualCalendar(), log=self.log, store=self.store

@@ -3,12 +3,14 @@
 import asyncio
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gitsyncd.edges.store import MemoryStore
 from gitsyncd.model.errors import (
+    ForgeDenied,
     GitsyncdError,
     PushRefused,
     RegistryDenied,
@@ -18,7 +20,8 @@ from gitsyncd.model.errors import (
     UsageError,
 )
 from gitsyncd.model.image import PinDigest, Rule, Schedule, Select
-from tests.engine.imaging import MemoryRegistry, MemoryWriter, Workshop, deployment, digest, policy, update
+from gitsyncd.model.update import Forge, MergeRequest, PullRequest
+from tests.engine.imaging import MemoryForge, MemoryRegistry, MemoryWriter, Workshop, deployment, digest, policy, update
 
 FRONT = "web/front.yaml"
 
@@ -420,3 +423,50 @@ async def test_a_name_that_is_no_policy() -> None:
             shop.control.lock("font", "x", None)
         with pytest.raises(UsageError, match="there is no policy 'font'"):
             shop.control.status(["font"])
+
+
+# --- pull requests ---------------------------------------------------------------------------------------------------
+def by_request(forge: MemoryForge, *tags: str) -> Workshop:
+    access = PullRequest(forge=Forge.GITEA, token_file=Path("token"), labels=("images",))
+    rolling = update("front", push_branch="updates", pull_request=access)
+    return Workshop(
+        policy(), files={FRONT: deployment("1.0.0")}, registry=registry(*tags), updates=[rolling], forge=forge
+    )
+
+
+async def test_a_request_says_what_would_move_and_is_asked_for_only_when_that_changes() -> None:
+    forge = MemoryForge()
+    shop = by_request(forge, "1.0.0", "1.1.0")
+    async with shop:
+        await shop.settled()
+        await shop.settled()
+        assert forge.asked == ["ensure"]
+        [made] = forge.open.values()
+
+    assert (made.head, made.base, made.title, made.labels) == ("updates", "main", "Update front to 1.1.0", ("images",))
+    assert (
+        "| `web/front.yaml` | `front` | `registry.example.com/team/front:1.0.0` | `registry.example.com/team/front:1.1.0` |"
+        in made.body
+    )
+
+
+async def test_a_request_for_what_has_arrived_is_withdrawn() -> None:
+    forge = MemoryForge()
+    forge.open["updates", "main"] = MergeRequest(head="updates", base="main", title="old", body="")
+    shop = by_request(forge, "1.0.0")
+    async with shop:
+        await shop.settled()
+        await shop.settled()
+
+    assert forge.open == {}
+    assert len(forge.asked) == 1
+
+
+async def test_a_forge_that_fails_is_told_and_asked_again() -> None:
+    forge = MemoryForge()
+    forge.fault = ForgeDenied("refuses the token")
+    shop = by_request(forge, "1.0.0", "1.1.0")
+    async with shop:
+        await shop.until(lambda: bool(shop.log.events("image update failed", error="refuses the token")))
+        forge.fault = None
+        await shop.until(lambda: bool(forge.open))

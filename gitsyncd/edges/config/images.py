@@ -183,6 +183,8 @@ def _update(
         mistakes.add(
             (*at, "pull_request"), "has no branch to merge from", "write push: {branch: image-updates} beside it"
         )
+    if item.pull_request and source.repository.url.startswith("file:"):
+        mistakes.add((*at, "pull_request"), "means nothing for a file:// address", "remove it")
     branch = item.branch or source.branch
     if item.push and item.push.branch == branch:
         mistakes.add((*at, "push", "branch"), "is the branch that is followed", "name another one, or leave push out")

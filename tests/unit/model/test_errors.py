@@ -16,6 +16,9 @@ from gitsyncd.model.errors import (
     ConfigError,
     Conflict,
     Expired,
+    ForgeDenied,
+    ForgeRefused,
+    ForgeUnreachable,
     GitsyncdError,
     ImageNotFound,
     Immutable,
@@ -85,13 +88,16 @@ REMEDIES: dict[type[GitsyncdError], Remedy] = {
     RegistryError: Remedy.WAIT,
     RegistryUnreachable: Remedy.WAIT,
     RegistryThrottled: Remedy.WAIT,
+    ForgeUnreachable: Remedy.WAIT,
+    ForgeDenied: Remedy.FIX_CONFIG,
+    ForgeRefused: Remedy.FIX_CONFIG,
     RegistryDenied: Remedy.FIX_CONFIG,
     ImageNotFound: Remedy.FIX_CONFIG,
     StateError: Remedy.FIX_CLUSTER,
     LocalError: Remedy.FIX_CONFIG,
     UsageError: Remedy.FIX_CONFIG,
 }
-BRANCHES = {GitsyncdError, SourceError, ClusterError}
+BRANCHES = {GitsyncdError, SourceError, ClusterError, ForgeError}
 
 
 def below(kind: type[GitsyncdError]) -> Iterator[type[GitsyncdError]]:

@@ -1,0 +1,1 @@
+"""Requests to merge on GitHub, GitLab and Gitea, by their HTTP APIs."""
