@@ -41,30 +41,33 @@ class Registries:
 
     def access(self, name: ImageName) -> RegistryAccess:
         """How this image's registry is reached."""
-        fitting = [each for each in self._configured if _fits(each.prefix, name)]
-        return max(fitting, key=lambda each: len(each.prefix), default=_NOBODY)
+        fitting = [(len(beginning), each) for each in self._configured if (beginning := _beginning(each.prefix, name))]
+        return max(fitting, key=lambda pair: pair[0], default=(0, _NOBODY))[1]
 
     def _client(self, name: ImageName) -> Registry:
         access = self.access(name)
         key = (name.server, access)
         if key not in self._clients:
             reach = Reach(
-                credentials=_credentials(access), ca_file=access.ca_file, allow_plain_http=access.allow_plain_http
+                credentials=credentials_of(access), ca_file=access.ca_file, allow_plain_http=access.allow_plain_http
             )
             self._clients[key] = Registry(name.server, reach, agent=self._agent)
         return self._clients[key]
 
 
-def _fits(prefix: str, name: ImageName) -> bool:
+def _beginning(prefix: str, name: ImageName) -> str:
+    """What a prefix says of this name, written out in full; empty where it is no prefix of it."""
+    prefix = prefix.removesuffix("/")
     try:
-        # A prefix is written as images are: `docker.io/library`, `team` for Docker Hub's `team`.
-        beginning = str(image_name(f"{prefix}/x")).removesuffix("/x")
+        # Written as images are: `docker.io/library`, `team` for Docker Hub's `team`. Of two parts, since a name of
+        # one part is completed there.
+        beginning = str(image_name(f"{prefix}/x/x")).removesuffix("/x/x")
     except ValueError:
-        return False
-    return f"{name}/".startswith(f"{beginning}/")
+        return ""
+    return beginning if f"{name}/".startswith(f"{beginning}/") else ""
 
 
-def _credentials(access: RegistryAccess) -> Credentials | None:
+def credentials_of(access: RegistryAccess) -> Credentials | None:
     match access.auth:
         case PasswordAuth(username=username, password_file=file):
             return Password(username=username, file=file)
