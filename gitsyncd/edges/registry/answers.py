@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 import orjson
@@ -171,6 +172,24 @@ def _object(body: bytes) -> dict[str, Any]:
 def next_page(links: Sequence[str]) -> str:
     """The address of the next page as the `Link` headers have it (RFC 8288); empty on the last."""
     return next((match[1] for link in links if (match := _NEXT.search(link))), "")
+
+
+def pause_s(headers: Mapping[str, str], now: datetime) -> float | None:
+    """How many seconds `Retry-After` asks for, in either form (RFC 9110, section 10.2.3); None for none."""
+    said = headers.get("Retry-After", "").strip()
+    if said.isascii() and said.isdecimal():
+        return float(said)
+    until = _date(said)
+    # By the server's own clock, where it tells: ours may be wrong.
+    return max(0.0, (until - (_date(headers.get("Date", "")) or now)).total_seconds()) if until else None
+
+
+def _date(text: str) -> datetime | None:
+    try:
+        found = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    return found.replace(tzinfo=UTC) if found.tzinfo is None else found
 
 
 def challenge(headers: Sequence[str]) -> Challenge | None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gitsyncd.core.reference import ImageName, image_name
-from gitsyncd.edges.registry.client import Reach, Registry
+from gitsyncd.edges.registry.client import Registry
+from gitsyncd.edges.registry.connection import Pause, Reach
 from gitsyncd.edges.registry.credentials import Bearer, Credentials, DockerConfig, Password
 from gitsyncd.model.image import DockerConfigAuth, Found, ImagePolicy, RegistryAccess
 from gitsyncd.model.source import BearerAuth, PasswordAuth
@@ -23,6 +24,8 @@ class Registries:
         self._configured = configured
         self._agent = agent
         self._clients: dict[tuple[str, RegistryAccess], Registry] = {}
+        self._pauses: dict[str, Pause] = {}
+        """By server, whatever way it is reached: it counts requests by address."""
 
     async def tags(self, image: str) -> Sequence[str]:
         """Raises `RegistryError`."""
@@ -51,7 +54,8 @@ class Registries:
             reach = Reach(
                 credentials=credentials_of(access), ca_file=access.ca_file, allow_plain_http=access.allow_plain_http
             )
-            self._clients[key] = Registry(name.server, reach, agent=self._agent)
+            pause = self._pauses.setdefault(name.server, Pause())
+            self._clients[key] = Registry(name.server, reach, agent=self._agent, pause=pause)
         return self._clients[key]
 
 
