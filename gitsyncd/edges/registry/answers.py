@@ -63,6 +63,24 @@ class Config:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """One blob of an artifact that is no image."""
+
+    type: str
+    digest: str
+    size: int
+    annotations: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Referrer:
+    """A manifest that says of itself that it belongs to another. `predicate` is what a Sigstore bundle in it claims."""
+
+    digest: str
+    predicate: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Challenge:
     """How a registry wants to be asked (RFC 9110, section 11.6.1)."""
 
@@ -133,6 +151,45 @@ def config(body: bytes) -> Config:
     labels = inner.get("Labels") if isinstance(inner, dict) else None
     texts = {key: value for key, value in labels.items() if isinstance(value, str)} if isinstance(labels, dict) else {}
     return Config(platform=_platform(found), created=_time(found.get("created")), labels=texts)
+
+
+def layers(body: bytes) -> list[Layer]:
+    """Of a manifest, without those that are none."""
+    listed = _object(body).get("layers")
+    if not isinstance(listed, list):
+        raise Misspoken("its manifest has no layers")
+    return [
+        Layer(type=_text(entry, "mediaType"), digest=digest, size=_size(entry), annotations=_annotations(entry))
+        for entry in listed
+        if isinstance(entry, dict) and is_digest(digest := _text(entry, "digest"))
+    ]
+
+
+def referrers(body: bytes) -> list[Referrer]:
+    """Of one page, or of the index that stands in for the list."""
+    listed = _object(body).get("manifests")
+    if not isinstance(listed, list):
+        raise Misspoken("its list of referrers is none")
+    return [
+        Referrer(digest=digest, predicate=_annotations(entry).get("dev.sigstore.bundle.predicateType", ""))
+        for entry in listed
+        if isinstance(entry, dict) and is_digest(digest := _text(entry, "digest"))
+    ]
+
+
+def _text(entry: Mapping[str, Any], key: str) -> str:
+    value = entry.get(key)
+    return value if isinstance(value, str) else ""
+
+
+def _size(entry: Mapping[str, Any]) -> int:
+    value = entry.get("size")
+    return value if isinstance(value, int) else 0
+
+
+def _annotations(entry: Mapping[str, Any]) -> dict[str, str]:
+    found = entry.get("annotations")
+    return {key: value for key, value in found.items() if isinstance(value, str)} if isinstance(found, dict) else {}
 
 
 def _time(text: Any) -> datetime | None:

@@ -7,17 +7,17 @@ counts GETs of manifests and no HEADs (docs.docker.com/docker-hub/usage/pulls).
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Container, Iterator
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, replace
-from typing import Final, Generic, TypeVar
+from typing import Final
 from urllib.parse import urljoin
 
 from gitsyncd.core.reference import ImageName, is_digest, is_tag
 from gitsyncd.edges.registry import answers
-from gitsyncd.edges.registry.answers import Config, Index, Misspoken
-from gitsyncd.edges.registry.connection import Answer, Connection, Pause, Reach
+from gitsyncd.edges.registry.answers import Config, Index, Misspoken, Referrer
+from gitsyncd.edges.registry.connection import NOT_FOUND, Answer, Connection, Pause, Reach
+from gitsyncd.edges.registry.recent import Recent
 from gitsyncd.model.errors import ImageNotFound, RegistryError
 from gitsyncd.model.image import Found
 
@@ -34,10 +34,10 @@ _KEPT_BYTES: Final = 64 << 10
 """Of documents beside images, such as signatures: at most 4 MiB in all."""
 _NO_HEAD: Final = frozenset({200, 400, 404, 405, 501})
 """Answers to a HEAD, without a digest, of registries and proxies that know GET alone. A 503 is of the moment."""
+_NO_REFERRERS: Final = frozenset({400, 404, 405, 406, 501})
+"""Of registries that keep no list of referrers, as go-containerregistry takes them, and cosign with it."""
 _ASKED_FIRST: Final = ("linux/amd64", "linux/arm64")
 """Of an index, whose images say when they were made; no other is any better or worse."""
-
-_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,9 +67,9 @@ class Registry:
     def __init__(self, server: str, reach: Reach, *, agent: str, pause: Pause | None = None) -> None:
         """`server` as in `ImageName.server`; `agent` is what it calls itself."""
         self._connection = Connection(server, reach, agent=agent, pause=pause)
-        self._known: _Recent[Found] = _Recent(_MAX_KNOWN)
+        self._known: Recent[Found] = Recent(_MAX_KNOWN)
         """By repository, digest and the platforms that were preferred; without a tag."""
-        self._kept: _Recent[Document] = _Recent(_MAX_KEPT)
+        self._kept: Recent[Document] = Recent(_MAX_KEPT)
         self._heads: bool | None = None
         """Whether this registry answers HEAD as it answers GET; None until it has shown."""
 
@@ -80,14 +80,15 @@ class Registry:
     async def tags(self, name: ImageName) -> list[str]:
         """All tags of the repository, in the registry's order. Raises `RegistryError`."""
         found: dict[str, None] = {}
-        async for answer in self._pages(name, f"tags/list?n={_PAGE}", "list of tags"):
-            with _understanding(name):
-                found.update(dict.fromkeys(answers.tags(answer.body)))
-            if len(found) > MAX_TAGS:
-                raise RegistryError(
-                    f"{name} has more than {MAX_TAGS:,} tags",
-                    hint="Delete old ones on the registry; no list so long is read.",
-                )
+        async with aclosing(self._pages(name, f"tags/list?n={_PAGE}", "list of tags")) as pages:
+            async for page in pages:
+                with _understanding(name):
+                    found.update(dict.fromkeys(answers.tags(page.body)))
+                if len(found) > MAX_TAGS:
+                    raise RegistryError(
+                        f"{name} has more than {MAX_TAGS:,} tags",
+                        hint="Delete old ones on the registry; no list so long is read.",
+                    )
         return list(found)
 
     async def look(self, name: ImageName, tag: str, *, prefer: tuple[str, ...] = ()) -> Found | None:
@@ -123,14 +124,38 @@ class Registry:
             self._kept.put(document, name.repository, document.digest)
         return document
 
-    async def blob(self, name: ImageName, digest: str, most: int) -> bytes:
-        """What has that digest, of at most so many bytes. Raises `RegistryError` where it is not there, too."""
+    async def blob(self, name: ImageName, digest: str, most: int) -> bytes | None:
+        """What has that digest, of at most so many bytes; None where it is not there. Raises `RegistryError`."""
         if (kept := self._kept.get(name.repository, digest)) is not None:
             return kept.body
-        body = await self._content(name, "blobs", digest, most)
+        try:
+            answer = await self._connection.get(name, self._address(name, "blobs", digest), most)
+        except ImageNotFound:
+            return None
+        with _understanding(name):
+            body = answers.proven(answer.body, digest)
         if len(body) <= _KEPT_BYTES:
             self._kept.put(Document(digest=digest, type="", body=body), name.repository, digest)
         return body
+
+    async def referrers(self, name: ImageName, digest: str) -> list[Referrer] | None:
+        """What says that it belongs to that digest; None where no such list is kept. Raises `RegistryError`."""
+        found: list[Referrer] = []
+        listing = self._pages(
+            name, f"referrers/{digest}", "list of referrers", accept=answers.INDEXES[0], absent=_NO_REFERRERS
+        )
+        try:
+            async with aclosing(listing) as pages:
+                async for page in pages:
+                    if page.type not in answers.INDEXES:
+                        return None
+                    with _understanding(name):
+                        found += answers.referrers(page.body)
+                    if len(found) > MAX_TAGS:
+                        raise RegistryError(f"{name} has more than {MAX_TAGS:,} referrers", hint="Delete old ones.")
+        except ImageNotFound:
+            return None
+        return found
 
     # --- what stands behind a tag --------------------------------------------------------------------------------
 
@@ -203,13 +228,21 @@ class Registry:
         with _understanding(name):
             return answers.proven(answer.body, digest)
 
-    async def _pages(self, name: ImageName, tail: str, what: str) -> AsyncIterator[Answer]:
+    async def _pages(
+        self,
+        name: ImageName,
+        tail: str,
+        what: str,
+        *,
+        accept: str = "application/json",
+        absent: Container[int] = NOT_FOUND,
+    ) -> AsyncGenerator[Answer]:
         """Every page of a list. Raises `RegistryError`, also for one without end."""
         address = f"{self._connection.base}/v2/{name.repository}/{tail}"
         seen = set()
         for _ in range(MAX_PAGES):
             seen.add(address)
-            answer = await self._connection.get(name, address, _LIST_BYTES)
+            answer = await self._connection.get(name, address, _LIST_BYTES, accept=accept, absent=absent)
             yield answer
             following = answers.next_page(answer.links)
             if not following:
@@ -221,25 +254,6 @@ class Registry:
 
     def _address(self, name: ImageName, what: str, reference: str) -> str:
         return f"{self._connection.base}/v2/{name.repository}/{what}/{reference}"
-
-
-class _Recent(Generic[_Value]):
-    """What was looked at last; the oldest makes room."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._values: OrderedDict[tuple[str, ...], _Value] = OrderedDict()
-
-    def get(self, *key: str) -> _Value | None:
-        if (found := self._values.get(key)) is not None:
-            self._values.move_to_end(key)
-        return found
-
-    def put(self, value: _Value, *key: str) -> None:
-        self._values[key] = value
-        self._values.move_to_end(key)
-        if len(self._values) > self._most:
-            self._values.popitem(last=False)
 
 
 @contextmanager

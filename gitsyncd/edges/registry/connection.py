@@ -12,7 +12,7 @@ import os
 import ssl
 import time
 from base64 import b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +28,7 @@ from gitsyncd.model.errors import ImageNotFound, RegistryDenied, RegistryError, 
 if TYPE_CHECKING:
     import aiohttp
 
+NOT_FOUND: Final = frozenset({404})
 _TOKEN_BYTES: Final = 1 << 20
 _REDIRECTS: Final = 3
 _CONNECT_S: Final = 10.0
@@ -98,12 +99,22 @@ class Connection:
         """Whether it is on this server."""
         return _origin(address) == _origin(self.base)
 
-    async def get(self, name: ImageName, address: str, most: int, *, accept: str = "application/json") -> Answer:
-        """A good answer, of at most so many bytes. Raises `RegistryError`; `ImageNotFound` for a 404."""
+    async def get(
+        self,
+        name: ImageName,
+        address: str,
+        most: int,
+        *,
+        accept: str = "application/json",
+        absent: Container[int] = NOT_FOUND,
+    ) -> Answer:
+        """A good answer, of at most so many bytes. Raises `RegistryError`: `ImageNotFound` for a status in `absent`."""
         status, answer, login = await self._answered("GET", name, address, most, accept)
         if status == 200:
             return answer
-        raise self._refused(name, status, login)
+        if status in absent:
+            raise ImageNotFound(f"{name}: there is no such repository or tag, or no permission to see it ({status})")
+        raise self._refused(status, login)
 
     async def head(self, name: ImageName, address: str, *, accept: str) -> tuple[int, Mapping[str, str]]:
         """Status and headers. What a bad status means only `get` can tell. Raises `RegistryError`."""
@@ -171,7 +182,7 @@ class Connection:
             size += len(piece)
             if size > most:
                 raise RegistryError(
-                    f"{self.server} sends more than {most >> 20} MiB where less is right",
+                    f"{self.server} sends more than {_size(most)} where less is right",
                     hint="Check the name of the registry, and whether it is one.",
                 )
             pieces.append(piece)
@@ -246,11 +257,9 @@ class Connection:
 
     # --- failures ------------------------------------------------------------------------------------------------
 
-    def _refused(self, name: ImageName, status: int, login: Login | None) -> RegistryError:
+    def _refused(self, status: int, login: Login | None) -> RegistryError:
         if status in {401, 403}:
             return self._denied(status, login)
-        if status == 404:
-            return ImageNotFound(f"{name}: there is no such repository or tag, or no permission to see it (404)")
         return RegistryUnreachable(f"{self.server} answers with status {status}")
 
     def _asked_pause(self, headers: Mapping[str, str]) -> float | None:
@@ -296,6 +305,10 @@ class Connection:
         if isinstance(error, aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError | aiohttp.ClientOSError):
             return RegistryUnreachable(f"{self.server} ended the connection in the middle")
         return RegistryUnreachable(f"{self.server} does not answer as a registry ({type(error).__name__})")
+
+
+def _size(most: int) -> str:
+    return f"{most >> 20} MiB" if most >= 1 << 20 else f"{most >> 10} KiB"
 
 
 def _basic(login: Login) -> str:

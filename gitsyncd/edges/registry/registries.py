@@ -6,10 +6,12 @@ Which entry of the agent file an image belongs to is decided here: by the longes
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from gitsyncd.core.reference import ImageName, image_name
 from gitsyncd.edges.registry.client import Registry
 from gitsyncd.edges.registry.connection import Pause, Reach
+from gitsyncd.edges.registry.cosign import Signatures
 from gitsyncd.edges.registry.credentials import Bearer, Credentials, DockerConfig, Password
 from gitsyncd.model.image import DockerConfigAuth, Found, ImagePolicy, RegistryAccess
 from gitsyncd.model.source import BearerAuth, PasswordAuth
@@ -24,6 +26,7 @@ class Registries:
         self._configured = configured
         self._agent = agent
         self._clients: dict[tuple[str, RegistryAccess], Registry] = {}
+        self._signatures = Signatures()
         self._pauses: dict[str, Pause] = {}
         """By server, whatever way it is reached: it counts requests by address."""
 
@@ -33,9 +36,14 @@ class Registries:
         return await self._client(name).tags(name)
 
     async def look(self, policy: ImagePolicy, tag: str) -> Found | None:
-        """Raises `RegistryError`."""
+        """Raises `RegistryError`, and `ConfigError` for a key file that cannot be used."""
         name = image_name(policy.image)
-        return await self._client(name).look(name, tag, prefer=policy.platforms)
+        client = self._client(name)
+        found = await client.look(name, tag, prefer=policy.platforms)
+        if found is None or policy.signing_key is None:
+            return found
+        why = await self._signatures.why_unsigned(client, name, found.digest, policy.signing_key)
+        return replace(found, is_signed=not why, unsigned=why)
 
     async def close(self) -> None:
         for client in self._clients.values():
