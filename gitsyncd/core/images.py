@@ -249,7 +249,7 @@ def _against(policy: ImagePolicy, found: Found, past: Past, now: datetime) -> He
     if missing:
         return Held(tag=found.tag, reason=Reason.PLATFORM, detail=f"without {', '.join(missing)}")
     if policy.signing_key and not found.is_signed:
-        return Held(tag=found.tag, reason=Reason.UNSIGNED)
+        return Held(tag=found.tag, reason=Reason.UNSIGNED, detail=found.unsigned)
     since = created(found) or past.first_seen.get(found.tag, now)
     if now - since < policy.min_age:
         return Held(tag=found.tag, reason=Reason.TOO_YOUNG, detail=f"of {since:%Y-%m-%dT%H:%M:%SZ}")

@@ -140,7 +140,7 @@ class ImageRegistry(Protocol):
     async def look(self, policy: ImagePolicy, tag: str) -> Found | None:
         """What stands behind one tag of the policy's image, its signature checked where the policy asks for one.
 
-        None when there is no such tag. Raises `RegistryError`.
+        None when there is no such tag. Raises `RegistryError`, and `ConfigError` for a key that cannot be used.
         """
 
     async def close(self) -> None: ...

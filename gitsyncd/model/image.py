@@ -121,6 +121,8 @@ class Found:
     platforms: frozenset[str] = frozenset()
     is_signed: bool = False
     """By a key that the policy trusts."""
+    unsigned: str = ""
+    """Why it is not signed, in words; empty where nobody asked."""
 
 
 class Reason(StrEnum):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import ssl
 import threading
 from base64 import b64encode
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -17,13 +18,15 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from gitsyncd.core.reference import ImageName
-from gitsyncd.edges.registry.client import Reach, Registry
+from gitsyncd.edges.registry import connection
+from gitsyncd.edges.registry.client import Registry
+from gitsyncd.edges.registry.connection import Pause, Reach
 from gitsyncd.edges.registry.credentials import Bearer, Credentials, DockerConfig, Password
 from gitsyncd.model.errors import ImageNotFound, RegistryDenied, RegistryError, RegistryThrottled, RegistryUnreachable
 from gitsyncd.model.image import Found
 from tests.gitserver.certificates import Authority
 from tests.registry import server
-from tests.registry.images import DOCKER, OCI, digest, image, index
+from tests.registry.images import DOCKER, OCI, Image, digest, image, index
 
 MADE = datetime(2026, 1, 2, 3, 4, 5, 123456, tzinfo=UTC)
 SECRET = "c0rrect-horse"
@@ -158,10 +161,21 @@ Answer = tuple[int, dict[str, str], bytes]
 
 
 class Peculiar:
-    """A registry that answers by a function of path and Authorization, on plain HTTP or with TLS; keeps what it heard."""
+    """A registry that answers by a function of path and Authorization, on plain HTTP or with TLS; keeps what it heard.
 
-    def __init__(self, answer: Callable[[str, str], Answer], tls: ssl.SSLContext | None = None) -> None:
+    It knows no HEAD, unless it is given a function for that, too.
+    """
+
+    def __init__(
+        self,
+        answer: Callable[[str, str], Answer],
+        tls: ssl.SSLContext | None = None,
+        head: Callable[[str, str], Answer] = lambda _path, _authorization: (501, {}, b""),
+    ) -> None:
         self.heard: list[tuple[str, str]] = []
+        """Paths and credentials of GETs."""
+        self.heads: list[str] = []
+        """Paths of HEADs."""
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -170,13 +184,19 @@ class Peculiar:
             def do_GET(self) -> None:
                 authorization = self.headers.get("Authorization", "")
                 outer.heard.append((self.path, authorization))
-                status, headers, body = answer(self.path, authorization)
+                self.wfile.write(self._begun(*answer(self.path, authorization)))
+
+            def do_HEAD(self) -> None:
+                outer.heads.append(self.path)
+                self._begun(*head(self.path, self.headers.get("Authorization", "")))
+
+            def _begun(self, status: int, headers: dict[str, str], body: bytes) -> bytes:
                 self.send_response(status)
                 for key, value in headers.items():
                     self.send_header(key, value)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
-                self.wfile.write(body)
+                return body
 
             def log_message(self, *_: object) -> None: ...
 
@@ -299,12 +319,227 @@ async def test_what_cannot_be_a_tag_is_left_out() -> None:
     assert await tags_of(always(body=b'{"tags": null}')) == []
 
 
+# --- HEAD before GET -------------------------------------------------------------------------------------------------
+
+
+class Shelf:
+    """One image under one tag, which can be exchanged. `head` alters what HEAD says of it."""
+
+    def __init__(self, held: Image, head: Callable[[Answer], Answer] = lambda answer: answer) -> None:
+        self.held = held
+        self._head = head
+
+    def get(self, path: str, _: str) -> Answer:
+        last = path.rpartition("/")[2]
+        documents = {digest(body): (kind, body) for kind, body in self.held.manifests}
+        documents |= {digest(blob): ("", blob) for blob in self.held.blobs}
+        documents["1.0.0"] = self.held.manifests[-1]
+        if last not in documents:
+            return 404, {}, b""
+        kind, body = documents[last]
+        return 200, {"Content-Type": kind, "Docker-Content-Digest": digest(body)}, body
+
+    def head(self, path: str, authorization: str) -> Answer:
+        return self._head(self.get(path, authorization))
+
+
+async def test_a_tag_that_stands_for_the_same_image_costs_no_further_get() -> None:
+    shelf = Shelf(index({"linux/amd64": image("one")}))
+    with Peculiar(shelf.get, head=shelf.head) as peculiar:
+        async with asked(peculiar.host, allow_plain_http=True) as registry:
+            first = await registry.look(name(peculiar.host), "1.0.0")
+            spent = len(peculiar.heard)
+            again = [await registry.look(name(peculiar.host), "1.0.0") for _ in range(5)]
+            assert (spent, len(peculiar.heard), len(peculiar.heads)) == (3, 3, 6)
+            assert again == [first] * 5
+
+            shelf.held = image("two", created="2026-05-05T00:00:00Z")
+            moved = await registry.look(name(peculiar.host), "1.0.0")
+
+    assert moved is not None
+    assert (moved.digest, moved.created) == (shelf.held.digest, datetime(2026, 5, 5, tzinfo=UTC))
+
+
+async def test_what_was_asked_for_another_platform_is_asked_again() -> None:
+    one, other = image("amd"), image("arm", platform="linux/arm64", created="2026-05-05T00:00:00Z")
+    shelf = Shelf(index({"linux/amd64": one, "linux/arm64": other}))
+    with Peculiar(shelf.get, head=shelf.head) as peculiar:
+        async with asked(peculiar.host, allow_plain_http=True) as registry:
+            found = [
+                await registry.look(name(peculiar.host), "1.0.0", prefer=prefer)
+                for prefer in [(), ("linux/arm64",), ()]
+            ]
+
+    assert [each.created for each in found if each] == [MADE, datetime(2026, 5, 5, tzinfo=UTC), MADE]
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        lambda answer: (405, {}, b""),
+        lambda answer: (404, {}, b""),
+        lambda answer: (400, {}, b""),
+        lambda answer: (200, {}, b""),
+        lambda answer: (200, {"Docker-Content-Digest": "sha256:short"}, b""),
+    ],
+    ids=["405", "404", "400", "no digest", "no such digest"],
+)
+async def test_a_registry_without_head_is_asked_by_get_alone(head: Callable[[Answer], Answer]) -> None:
+    shelf = Shelf(image("one"), head)
+    with Peculiar(shelf.get, head=shelf.head) as peculiar:
+        async with asked(peculiar.host, allow_plain_http=True) as registry:
+            for _ in range(3):
+                found = await registry.look(name(peculiar.host), "1.0.0")
+                assert found is not None
+                assert found.digest == shelf.held.digest
+
+    assert len(peculiar.heads) == 1
+    # the configuration once, the manifest each time
+    assert len(peculiar.heard) == 4
+
+
+async def test_a_moment_without_head_is_not_remembered() -> None:
+    bad = True
+    shelf = Shelf(image("one"), lambda answer: (503, {}, b"") if bad else answer)
+    with Peculiar(shelf.get, head=shelf.head) as peculiar:
+        async with asked(peculiar.host, allow_plain_http=True) as registry:
+            first = await registry.look(name(peculiar.host), "1.0.0")
+            bad = False
+            again = [await registry.look(name(peculiar.host), "1.0.0") for _ in range(3)]
+
+    assert again == [first] * 3
+    assert (len(peculiar.heads), len(peculiar.heard)) == (4, 2)
+
+
+async def test_a_tag_that_is_deleted_between_head_and_get_is_none() -> None:
+    shelf = Shelf(image("one"))
+    with Peculiar(lambda _path, _authorization: (404, {}, b""), head=shelf.head) as peculiar:
+        async with asked(peculiar.host, allow_plain_http=True) as registry:
+            assert await registry.look(name(peculiar.host), "1.0.0") is None
+
+
+async def test_a_tag_that_is_deleted_costs_no_get_once_head_is_known() -> None:
+    shelf = Shelf(image("one"))
+    with Peculiar(shelf.get, head=shelf.head) as peculiar:
+        async with asked(peculiar.host, allow_plain_http=True) as registry:
+            assert await registry.look(name(peculiar.host), "1.0.0") is not None
+            spent = len(peculiar.heard)
+            assert await registry.look(name(peculiar.host), "9.9.9") is None
+
+    assert len(peculiar.heard) == spent
+
+
+# --- pauses ----------------------------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize(("said", "seconds"), [("17", 17.0), ("999999", 3600.0), ("soon", None), ("", None)])
 async def test_a_registry_that_asks_for_a_pause_is_given_it(said: str, seconds: float | None) -> None:
     with pytest.raises(RegistryThrottled) as caught:
         await tags_of(always(429, Retry_After=said))
 
     assert caught.value.retry_after_s == seconds
+
+
+async def test_nothing_leaves_for_a_server_before_its_pause_is_over() -> None:
+    now = 1000.0
+    pause = Pause(lambda: now)
+    status = 429
+    with Peculiar(lambda _path, _authorization: (status, {"Retry-After": "60"}, listing("1.0.0"))) as peculiar:
+        one, other = (
+            Registry(peculiar.host, Reach(allow_plain_http=True), agent="gitsyncd/test (edge)", pause=pause)
+            for _ in range(2)
+        )
+        try:
+            with pytest.raises(RegistryThrottled) as first:
+                await one.tags(name(peculiar.host))
+            status, now = 200, now + 45
+            with pytest.raises(RegistryThrottled) as second:
+                await other.tags(name(peculiar.host, "team/back"))
+            with pytest.raises(RegistryThrottled):
+                await one.look(name(peculiar.host), "1.0.0")
+            assert (len(peculiar.heard), peculiar.heads) == (1, [])
+            now += 15
+            assert await other.tags(name(peculiar.host)) == ["1.0.0"]
+        finally:
+            await one.close()
+            await other.close()
+
+    assert (first.value.retry_after_s, second.value.retry_after_s) == (60.0, 15.0)
+    # one pause is one line in the log, however often it is met
+    assert str(first.value) == str(second.value)
+
+
+async def test_a_pause_of_the_token_server_is_kept_too(login: Password) -> None:
+    def answer(path: str, _: str) -> Answer:
+        if path.startswith("/token"):
+            return 429, {"Retry-After": "30"}, b""
+        return 401, {"WWW-Authenticate": f'Bearer realm="http://{peculiar.host}/token"'}, b""
+
+    with Peculiar(answer) as peculiar:
+        async with asked(peculiar.host, allow_plain_http=True, credentials=login) as registry:
+            with pytest.raises(RegistryThrottled):
+                await registry.tags(name(peculiar.host))
+            with pytest.raises(RegistryThrottled):
+                await registry.tags(name(peculiar.host))
+
+    assert len(peculiar.heard) == 2
+
+
+async def test_a_pause_that_is_asked_of_a_head_is_one() -> None:
+    with Peculiar(always(200), head=always(429, Retry_After="30")) as peculiar:
+        async with asked(peculiar.host, allow_plain_http=True) as registry:
+            with pytest.raises(RegistryThrottled):
+                await registry.look(name(peculiar.host), "1.0.0")
+
+    assert peculiar.heard == []
+
+
+Speak = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+async def says_nothing(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+    await reader.read()
+
+
+async def trickles(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Begins an answer and goes on for ever, a byte at a time."""
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+    with suppress(ConnectionError):
+        while True:
+            writer.write(b" ")
+            await writer.drain()
+            await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def speaking(speak: Speak) -> AsyncIterator[str]:
+    """The address of a server that does this on every connection."""
+
+    talks: set[asyncio.Task[None]] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        talks.add(asyncio.current_task())  # type: ignore[arg-type]
+        try:
+            await speak(reader, writer)
+        finally:
+            writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as serving:
+        yield f"127.0.0.1:{serving.sockets[0].getsockname()[1]}"
+    await asyncio.gather(*talks)
+
+
+@pytest.mark.parametrize("speak", [says_nothing, trickles])
+async def test_a_server_that_takes_too_long_is_given_up(speak: Speak, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "_SILENCE_S", 0.3)
+    monkeypatch.setattr(connection, "_WHOLE_S", 0.6)
+
+    async with speaking(speak) as host, asked(host, allow_plain_http=True) as registry:
+        with pytest.raises(RegistryUnreachable, match="nothing came in time"):
+            await registry.tags(name(host))
 
 
 async def test_a_redirect_to_another_server_gets_no_credentials_and_cannot_ask_for_any(login: Password) -> None:
@@ -326,7 +561,8 @@ async def test_a_redirect_to_another_server_gets_no_credentials_and_cannot_ask_f
                 found = await registry.look(name(peculiar.host), "1.0.0")
                 assert found is not None
                 assert found.created == MADE
-                where = "stolen"
+            where = "stolen"
+            async with asked(peculiar.host, allow_plain_http=True, credentials=login) as registry:
                 with pytest.raises(RegistryDenied):
                     await registry.look(name(peculiar.host), "1.0.0")
 

@@ -67,8 +67,8 @@ def image(
     manifest = {
         "schemaVersion": 2,
         "mediaType": kinds["manifest"],
-        "config": _described(kinds["config"], blob),
-        "layers": [_described(kinds["layer"], layer)],
+        "config": described(kinds["config"], blob),
+        "layers": [described(kinds["layer"], layer)],
     }
     return Image([blob, layer], [(kinds["manifest"], json.dumps(manifest).encode())])
 
@@ -81,7 +81,7 @@ def index(images: Mapping[str, Image], *, kinds: Mapping[str, str] = OCI, beside
         system, architecture, *variant = platform.split("/")
         named = {"os": system, "architecture": architecture} | ({"variant": variant[0]} if variant else {})
         kind, body = each.manifests[-1]
-        listed.append({**_described(kind, body), "platform": named})
+        listed.append({**described(kind, body), "platform": named})
         joined.blobs += each.blobs
         joined.manifests += each.manifests
     body = json.dumps({"schemaVersion": 2, "mediaType": kinds["index"], "manifests": [*listed, *beside]}).encode()
@@ -89,7 +89,7 @@ def index(images: Mapping[str, Image], *, kinds: Mapping[str, str] = OCI, beside
     return joined
 
 
-def _described(kind: str, content: bytes) -> dict[str, Any]:
+def described(kind: str, content: bytes) -> dict[str, Any]:
     return {"mediaType": kind, "size": len(content), "digest": digest(content)}
 
 

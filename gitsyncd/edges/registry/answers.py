@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 import orjson
@@ -59,6 +60,24 @@ class Config:
     platform: str
     created: datetime | None
     labels: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """One blob of an artifact that is no image."""
+
+    type: str
+    digest: str
+    size: int
+    annotations: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Referrer:
+    """A manifest that says of itself that it belongs to another. `predicate` is what a Sigstore bundle in it claims."""
+
+    digest: str
+    predicate: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +153,45 @@ def config(body: bytes) -> Config:
     return Config(platform=_platform(found), created=_time(found.get("created")), labels=texts)
 
 
+def layers(body: bytes) -> list[Layer]:
+    """Of a manifest, without those that are none."""
+    listed = _object(body).get("layers")
+    if not isinstance(listed, list):
+        raise Misspoken("its manifest has no layers")
+    return [
+        Layer(type=_text(entry, "mediaType"), digest=digest, size=_size(entry), annotations=_annotations(entry))
+        for entry in listed
+        if isinstance(entry, dict) and is_digest(digest := _text(entry, "digest"))
+    ]
+
+
+def referrers(body: bytes) -> list[Referrer]:
+    """Of one page, or of the index that stands in for the list."""
+    listed = _object(body).get("manifests")
+    if not isinstance(listed, list):
+        raise Misspoken("its list of referrers is none")
+    return [
+        Referrer(digest=digest, predicate=_annotations(entry).get("dev.sigstore.bundle.predicateType", ""))
+        for entry in listed
+        if isinstance(entry, dict) and is_digest(digest := _text(entry, "digest"))
+    ]
+
+
+def _text(entry: Mapping[str, Any], key: str) -> str:
+    value = entry.get(key)
+    return value if isinstance(value, str) else ""
+
+
+def _size(entry: Mapping[str, Any]) -> int:
+    value = entry.get("size")
+    return value if isinstance(value, int) else 0
+
+
+def _annotations(entry: Mapping[str, Any]) -> dict[str, str]:
+    found = entry.get("annotations")
+    return {key: value for key, value in found.items() if isinstance(value, str)} if isinstance(found, dict) else {}
+
+
 def _time(text: Any) -> datetime | None:
     """RFC 3339, with as many digits of a second as Go writes."""
     if not isinstance(text, str):
@@ -171,6 +229,24 @@ def _object(body: bytes) -> dict[str, Any]:
 def next_page(links: Sequence[str]) -> str:
     """The address of the next page as the `Link` headers have it (RFC 8288); empty on the last."""
     return next((match[1] for link in links if (match := _NEXT.search(link))), "")
+
+
+def pause_s(headers: Mapping[str, str], now: datetime) -> float | None:
+    """How many seconds `Retry-After` asks for, in either form (RFC 9110, section 10.2.3); None for none."""
+    said = headers.get("Retry-After", "").strip()
+    if said.isascii() and said.isdecimal():
+        return float(said)
+    until = _date(said)
+    # By the server's own clock, where it tells: ours may be wrong.
+    return max(0.0, (until - (_date(headers.get("Date", "")) or now)).total_seconds()) if until else None
+
+
+def _date(text: str) -> datetime | None:
+    try:
+        found = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    return found.replace(tzinfo=UTC) if found.tzinfo is None else found
 
 
 def challenge(headers: Sequence[str]) -> Challenge | None:

@@ -6,9 +6,12 @@ Which entry of the agent file an image belongs to is decided here: by the longes
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from gitsyncd.core.reference import ImageName, image_name
-from gitsyncd.edges.registry.client import Reach, Registry
+from gitsyncd.edges.registry.client import Registry
+from gitsyncd.edges.registry.connection import Pause, Reach
+from gitsyncd.edges.registry.cosign import Signatures
 from gitsyncd.edges.registry.credentials import Bearer, Credentials, DockerConfig, Password
 from gitsyncd.model.image import DockerConfigAuth, Found, ImagePolicy, RegistryAccess
 from gitsyncd.model.source import BearerAuth, PasswordAuth
@@ -23,6 +26,9 @@ class Registries:
         self._configured = configured
         self._agent = agent
         self._clients: dict[tuple[str, RegistryAccess], Registry] = {}
+        self._signatures = Signatures()
+        self._pauses: dict[str, Pause] = {}
+        """By server, whatever way it is reached: it counts requests by address."""
 
     async def tags(self, image: str) -> Sequence[str]:
         """Raises `RegistryError`."""
@@ -30,9 +36,14 @@ class Registries:
         return await self._client(name).tags(name)
 
     async def look(self, policy: ImagePolicy, tag: str) -> Found | None:
-        """Raises `RegistryError`."""
+        """Raises `RegistryError`, and `ConfigError` for a key file that cannot be used."""
         name = image_name(policy.image)
-        return await self._client(name).look(name, tag, prefer=policy.platforms)
+        client = self._client(name)
+        found = await client.look(name, tag, prefer=policy.platforms)
+        if found is None or policy.signing_key is None:
+            return found
+        why = await self._signatures.why_unsigned(client, name, found.digest, policy.signing_key)
+        return replace(found, is_signed=not why, unsigned=why)
 
     async def close(self) -> None:
         for client in self._clients.values():
@@ -41,30 +52,34 @@ class Registries:
 
     def access(self, name: ImageName) -> RegistryAccess:
         """How this image's registry is reached."""
-        fitting = [each for each in self._configured if _fits(each.prefix, name)]
-        return max(fitting, key=lambda each: len(each.prefix), default=_NOBODY)
+        fitting = [(len(beginning), each) for each in self._configured if (beginning := _beginning(each.prefix, name))]
+        return max(fitting, key=lambda pair: pair[0], default=(0, _NOBODY))[1]
 
     def _client(self, name: ImageName) -> Registry:
         access = self.access(name)
         key = (name.server, access)
         if key not in self._clients:
             reach = Reach(
-                credentials=_credentials(access), ca_file=access.ca_file, allow_plain_http=access.allow_plain_http
+                credentials=credentials_of(access), ca_file=access.ca_file, allow_plain_http=access.allow_plain_http
             )
-            self._clients[key] = Registry(name.server, reach, agent=self._agent)
+            pause = self._pauses.setdefault(name.server, Pause())
+            self._clients[key] = Registry(name.server, reach, agent=self._agent, pause=pause)
         return self._clients[key]
 
 
-def _fits(prefix: str, name: ImageName) -> bool:
+def _beginning(prefix: str, name: ImageName) -> str:
+    """What a prefix says of this name, written out in full; empty where it is no prefix of it."""
+    prefix = prefix.removesuffix("/")
     try:
-        # A prefix is written as images are: `docker.io/library`, `team` for Docker Hub's `team`.
-        beginning = str(image_name(f"{prefix}/x")).removesuffix("/x")
+        # Written as images are: `docker.io/library`, `team` for Docker Hub's `team`. Of two parts, since a name of
+        # one part is completed there.
+        beginning = str(image_name(f"{prefix}/x/x")).removesuffix("/x/x")
     except ValueError:
-        return False
-    return f"{name}/".startswith(f"{beginning}/")
+        return ""
+    return beginning if f"{name}/".startswith(f"{beginning}/") else ""
 
 
-def _credentials(access: RegistryAccess) -> Credentials | None:
+def credentials_of(access: RegistryAccess) -> Credentials | None:
     match access.auth:
         case PasswordAuth(username=username, password_file=file):
             return Password(username=username, file=file)
