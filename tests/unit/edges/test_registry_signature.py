@@ -162,6 +162,7 @@ def private(key: PrivateKey, kind: PrivateFormat = PrivateFormat.PKCS8, secret: 
         (public_pem(rsa.generate_private_key(65537, 1024)), "kind or size"),
         (public_pem(ec.generate_private_key(ec.SECP256K1())), "kind or size"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "key",  # keys are others in each process
 )
 def test_a_key_that_cannot_be_used_is_named_without_quoting_it(content: bytes, words: str) -> None:
     with pytest.raises(ValueError, match=words) as caught:

@@ -17,6 +17,7 @@ from gitsyncd.model.errors import (
     Conflict,
     Expired,
     ForgeDenied,
+    ForgeError,
     ForgeRefused,
     ForgeUnreachable,
     GitsyncdError,
