@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 
+from gitsyncd.model.hook import Hook
 from gitsyncd.model.source import BearerAuth, PasswordAuth
 
 
@@ -108,6 +109,8 @@ class RegistryAccess:
     proxy: str = ""
     credential_helpers: tuple[Path, ...] = ()
     """Programs that a docker configuration may name."""
+    webhook: Hook | None = None
+    """Who may say that something was pushed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 
+from gitsyncd.model.hook import Hook
+
 
 class OnRewind(StrEnum):
     """What to do with a head that does not descend from the admitted commit."""
@@ -73,6 +75,8 @@ class Source:
     timeout: timedelta
     """The whole of one look at the remote, a fetch included."""
     on_rewind: OnRewind = OnRewind.HOLD
+    webhook: Hook | None = None
+    """Who may say that something was pushed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -163,6 +163,15 @@ class Listen:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Webhook:
+    """Where deliveries are listened for."""
+
+    listen: Listen
+    certificate: tuple[Path, Path] | None = None
+    """A chain and its key, PEM; None for plain HTTP, as behind a proxy."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Agent:
     """The daemon itself."""
 
@@ -172,6 +181,8 @@ class Agent:
     socket: Path
     http: Listen | None = None
     """None: nothing is shown over HTTP."""
+    webhook: Webhook | None = None
+    """None: no delivery is listened for."""
     log_level: str = "info"
     log_format: LogFormat = LogFormat.AUTO
     writers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

@@ -12,7 +12,7 @@ from gitsyncd.core.images import compiled, group_names
 from gitsyncd.edges.config import schema
 from gitsyncd.edges.config.files import Files
 from gitsyncd.edges.config.mistakes import Mistakes
-from gitsyncd.edges.config.sources import credentials
+from gitsyncd.edges.config.sources import credentials, hook
 from gitsyncd.edges.config.wording import near
 from gitsyncd.edges.yaml.agentfile import KeyPath
 from gitsyncd.model.image import (
@@ -84,6 +84,7 @@ def _registries(
             allow_plain_http=item.allow_plain_http,
             proxy=item.proxy or "",
             credential_helpers=helpers,
+            webhook=hook(item.webhook, (*at, "webhook"), files),
         )
 
 

@@ -37,6 +37,7 @@ from gitsyncd.model.target import (
     PrunePolicy,
     Server,
     Target,
+    Webhook,
 )
 from gitsyncd.model.units import parse_duration
 
@@ -99,6 +100,7 @@ def _agent(agent: schema.Agent, files: Files, mistakes: Mistakes) -> Agent:
         cluster_namespace=agent.cluster_namespace,
         socket=socket,
         http=_listen(agent.http),
+        webhook=_webhook(agent, files, mistakes),
         log_level=agent.log.level,
         log_format=LogFormat(agent.log.format),
         writers={
@@ -118,6 +120,24 @@ def _listen(http: schema.Http) -> Listen | None:
     if address is None:
         return None
     return Listen(host=address[0], port=address[1], asked="listen" in http.model_fields_set)
+
+
+def _webhook(agent: schema.Agent, files: Files, mistakes: Mistakes) -> Webhook | None:
+    at = ("agent", "webhook")
+    if agent.webhook is None:
+        return None
+    address = split_address(agent.webhook.listen)
+    if address is None:
+        return None  # a mistake that is told already
+    if agent.webhook.listen == agent.http.listen and address[1]:
+        mistakes.add((*at, "listen"), "is the address of http too", "give it a port of its own")
+    tls = agent.webhook.tls
+    certificate = None
+    if tls is not None:
+        chain = files.readable(tls.cert_file, (*at, "tls", "cert_file"))
+        key = files.readable(tls.key_file, (*at, "tls", "key_file"), secret=True)
+        certificate = (chain or Path(), key or Path())
+    return Webhook(listen=Listen(host=address[0], port=address[1]), certificate=certificate)
 
 
 def _cluster(cluster: schema.Cluster, at: KeyPath, files: Files, mistakes: Mistakes) -> Cluster:

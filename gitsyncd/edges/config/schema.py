@@ -83,10 +83,51 @@ class Shard(Section):
     by: Literal["cluster"] = Field(description="What is divided: each cluster has one daemon at a time.")
 
 
+class WebhookTls(Section):
+    """The listener's certificate."""
+
+    cert_file: FileName = Field(
+        description="The chain (PEM), read again when it changes.", examples=["/etc/gitsyncd/hook.pem"]
+    )
+    key_file: FileName = Field(description="Its key, without passphrase.", examples=["/etc/gitsyncd/hook.key"])
+
+
+class Webhook(Section):
+    """Where forges and registries say that something was pushed. Left out: nothing listens."""
+
+    listen: ListenAddress = Field(
+        description="Address and port, an IPv6 address in brackets. Another one than that of `http`.",
+        examples=["0.0.0.0:9481"],
+    )
+    tls: WebhookTls | None = Field(None, description="Left out: plain HTTP, as behind a proxy that ends TLS.")
+
+
+class Hook(Section):
+    """Who may ring: `POST` to `/hooks/NAME` of `agent.webhook.listen`. What is sent is only looked at for who it is."""
+
+    kind: Literal["github", "gitlab", "gitea", "bitbucket", "azure", "generic"] = Field(
+        description="How the sender proves that it knows the secret."
+    )
+    secret_file: FileName = Field(
+        description="A file that holds the secret and nothing else.", examples=["/etc/gitsyncd/hook.secret"]
+    )
+
+
+class RegistryHook(Section):
+    """Who may ring: `POST` to `/image-hooks` of `agent.webhook.listen`. Docker Hub and Quay sign nothing: their address
+    ends with `?token=SECRET`.
+    """
+
+    kind: Literal["dockerhub", "ghcr", "harbor", "quay", "generic"] = Field(
+        description="How the sender proves that it knows the secret."
+    )
+    secret_file: FileName = Field(
+        description="A file that holds the secret and nothing else.", examples=["/etc/gitsyncd/registry-hook.secret"]
+    )
+
+
 class Agent(Section):
     """The daemon itself."""
-
-    later = frozenset({"webhook"})
 
     name: AgentName = Field(
         description="Part of marks, records and the field manager; at most 40 characters. An agent with a new name is "
@@ -102,6 +143,7 @@ class Agent(Section):
     )
     socket: FileName = Field("/run/gitsyncd/agent.sock", description="The local API that the commands talk to.")
     http: Http = Field(Http(), description=Http.__doc__)
+    webhook: Webhook | None = Field(None, description=Webhook.__doc__)
     log: Log = Field(Log(), description=Log.__doc__)
     exec_plugins: list[FileName] = Field(
         [],
@@ -184,7 +226,7 @@ class Tls(Section):
 class Source(Section):
     """A Git repository."""
 
-    later = frozenset({"allow_plain_http", "ignore", "mutable_tags", "proxy", "verify", "webhook"})
+    later = frozenset({"allow_plain_http", "ignore", "mutable_tags", "proxy", "verify"})
 
     name: DnsLabel = Field(description="What targets call it.", examples=["fleet"])
     url: SourceUrl = Field(
@@ -202,6 +244,7 @@ class Source(Section):
     )
     auth: Auth | None = Field(None, description=" ".join(str(Auth.__doc__).split()))
     tls: Tls | None = Field(None, description=Tls.__doc__)
+    webhook: Hook | None = Field(None, description=Hook.__doc__)
 
 
 class Kubeconfig(Section):
@@ -369,6 +412,7 @@ class Registry(Section):
     tls: Tls | None = Field(None, description=Tls.__doc__)
     allow_plain_http: bool = Field(False, description="Ask without TLS: what is read can be changed on the way.")
     proxy: ProxyUrl | None = Field(None, description="An HTTP proxy to go through.", examples=["http://10.0.0.9:3128"])
+    webhook: RegistryHook | None = Field(None, description=" ".join(str(RegistryHook.__doc__).split()))
 
 
 class Select(Section):

@@ -13,6 +13,7 @@ from gitsyncd.edges.config.files import Files
 from gitsyncd.edges.config.mistakes import Mistakes
 from gitsyncd.edges.yaml.agentfile import KeyPath
 from gitsyncd.model.address import SshAddress, is_ssh
+from gitsyncd.model.hook import Hook, HookKind
 from gitsyncd.model.source import (
     BearerAuth,
     CertificateAuth,
@@ -76,7 +77,16 @@ def source(item: schema.Source, at: KeyPath, files: Files, mistakes: Mistakes) -
         interval=parse_duration(item.interval),
         timeout=parse_duration(item.timeout),
         on_rewind=OnRewind(item.on_rewind),
+        webhook=hook(item.webhook, (*at, "webhook"), files),
     )
+
+
+def hook(item: schema.Hook | schema.RegistryHook | None, at: KeyPath, files: Files) -> Hook | None:
+    """Who may ring."""
+    if item is None:
+        return None
+    secret = files.readable(item.secret_file, (*at, "secret_file"), secret=True)
+    return Hook(kind=HookKind(item.kind), secret_file=secret or Path())
 
 
 def _fits(item: schema.Source, kind: str, at: KeyPath, mistakes: Mistakes) -> None:

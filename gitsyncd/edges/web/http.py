@@ -93,7 +93,7 @@ async def serve(listen: Listen, routes: Mapping[str, Route]) -> AsyncIterator[st
         listener = await loop.create_server(connect, listen.host, listen.port)
     except OSError as error:
         raise LocalError(
-            f"cannot listen on {listen}: {_why(error)}",
+            f"cannot listen on {listen}: {why(error)}",
             hint="Name an address of this machine and a free port, such as "
             '`agent: {http: {listen: "127.0.0.1:9490"}}`, or turn it off with `listen: null`.',
         ) from error
@@ -104,7 +104,7 @@ async def serve(listen: Listen, routes: Mapping[str, Route]) -> AsyncIterator[st
         await server.shutdown(_FAREWELL_S)
 
 
-def _why(error: OSError) -> str:
+def why(error: OSError) -> str:
     """In the system's words: asyncio puts its own, with the address once more, in their place."""
     return os.strerror(error.errno) if error.errno is not None and error.errno in errorcode else str(error)
 

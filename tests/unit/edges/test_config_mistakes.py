@@ -112,8 +112,15 @@ AGENT: list[tuple[str, str]] = [
             "*:9480",
         )
     ),
-    ("name: edge, webhook: {}", "2: agent.webhook: is not supported yet; remove it"),
-    ("name: edge, webhook: {listen: x}", "2: agent.webhook: is not supported yet; remove it"),
+    ("name: edge, webhook: {}", "2: agent.webhook.listen: is missing; write listen: 0.0.0.0:9481"),
+    (
+        "name: edge, webhook: {listen: '127.0.0.1:9480'}, http: {listen: '127.0.0.1:9480'}",
+        "2: agent.webhook.listen: is the address of http too; give it a port of its own",
+    ),
+    (
+        "name: edge, webhook: {listen: x}",
+        '2: agent.webhook.listen: \'x\' is no address and port; write "127.0.0.1:9480", or "0.0.0.0:9480" for every address of this machine',
+    ),
     (
         "name: edge, exec_plugins: [bin/login]",
         "2: agent.exec_plugins[0]: bin/login is no absolute name; write it from the root, without . and ..",
