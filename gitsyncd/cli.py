@@ -328,7 +328,12 @@ def rollback(options: argparse.Namespace) -> int:
     from gitsyncd.text.rollback import rollback_text
 
     configuration = _load(options)
-    asked = {"target": options.target, "to": options.to, "reason": options.reason}
+    asked = {
+        "target": options.target,
+        "to": options.to,
+        "reason": options.reason,
+        "pull_request": options.pull_request,
+    }
     pushed, options.failure = options.failure, WRONG
     try:
         way = _ask(configuration, "rollback", **asked)
@@ -653,6 +658,7 @@ _COMMANDS: dict[str, tuple[Command, str, str, int, Sequence[_Argument]]] = {
             (["--reason"], {
                 "default": "rolled back by hand", "metavar": "TEXT", "help": "in the commit and the quarantine file",
             }),
+            (["--pull-request"], {"action": "store_true", "help": "to a branch of its own, with a pull request"}),
             (["--yes"], {"action": "store_true", "help": "write the commit; without, it is only shown"}),
         ],
     ),

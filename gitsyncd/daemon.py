@@ -321,7 +321,11 @@ def _calls(control: Control) -> dict[str, local.Call]:
 
     async def rollback(request: Mapping[str, Any]) -> Any:
         return await control.rollback(
-            request["target"], request.get("to") or "", confirmed=bool(request.get("yes")), reason=request["reason"]
+            request["target"],
+            request.get("to") or "",
+            confirmed=bool(request.get("yes")),
+            reason=request["reason"],
+            by_request=bool(request.get("pull_request")),
         )
 
     calls: dict[str, local.Call] = {

@@ -179,6 +179,7 @@ class Fleet:
             self.gatherers,
             lambda: self.configuration.images.updates,
             lambda update: self.edges.images.writer(self.configuration.agent, update),
+            lambda update: self.edges.images.requests(self.configuration.agent, update),
             self.edges.images.editor(),
             clock=self.clock,
             log=log,

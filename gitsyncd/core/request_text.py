@@ -39,6 +39,26 @@ def update_request(
     return MergeRequest(head=head, base=base, title=summary(changes), body="\n".join(lines), labels=tuple(labels))
 
 
+def rollback_request(
+    *,
+    target: str,
+    end: str,
+    reason: str,
+    quarantined: Sequence[str],
+    head: str,
+    base: str,
+    labels: Sequence[str],
+) -> MergeRequest:
+    """One that takes a target back."""
+    listed = [f"- {_cell(image)}" for image in quarantined[:_MOST_ROWS]]
+    lines = [
+        f"Takes {_cell(target)} back to {_cell(end)}: {_cell(reason)}",
+        *(["", "What does not come back:", *listed] if listed else []),
+    ]
+    title = f"Roll {target} back to {end[:12]}"
+    return MergeRequest(head=head, base=base, title=title, body="\n".join(lines), labels=tuple(labels))
+
+
 def _cell(text: str) -> str:
     """As code, in which neither markup nor a name after @ means anything; what could end the code is replaced."""
     shown = _CODE.sub("?", text)

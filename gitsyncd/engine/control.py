@@ -256,7 +256,9 @@ class Control:
             )
         return {"targets": shown}
 
-    async def rollback(self, name: str, to: str, *, confirmed: bool, reason: str) -> dict[str, Any]:
+    async def rollback(
+        self, name: str, to: str, *, confirmed: bool, reason: str, by_request: bool = False
+    ) -> dict[str, Any]:
         """Write the commit that takes a target back, or only say what it would be.
 
         Raises `UsageError` for a wrong question, `SourceError` when it could not be pushed.
@@ -270,7 +272,7 @@ class Control:
         way = await self._rollbacks.way(loop, to, history)
         if not confirmed:
             return way.as_json()
-        return await self._rollbacks.commit(loop, way, reason)
+        return await self._rollbacks.commit(loop, way, reason, by_request=by_request)
 
     # --- pausing -------------------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from gitsyncd.core.containers import images_of
 from gitsyncd.core.history import last_good
 from gitsyncd.core.reference import reference
+from gitsyncd.core.request_text import rollback_request
 from gitsyncd.model.errors import (
     ClusterError,
     RenderError,
@@ -23,13 +24,13 @@ from gitsyncd.model.errors import (
 )
 from gitsyncd.model.image import QUARANTINE_FILE, Quarantined, QuarantinedCommit
 from gitsyncd.model.units import rfc3339
-from gitsyncd.model.update import Author, Proposal, Tip, Update
+from gitsyncd.model.update import Author, MergeRequest, Proposal, Tip, Update
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from gitsyncd.engine.facts import Gatherer
-    from gitsyncd.engine.ports import Clock, FileEditor, Log, Writer
+    from gitsyncd.engine.ports import Clock, FileEditor, Log, MergeRequests, Writer
     from gitsyncd.engine.target_loop import TargetLoop
     from gitsyncd.model.history import History
 
@@ -72,6 +73,7 @@ class Rollback:
         gatherers: Mapping[str, Gatherer],
         updates: Callable[[], Sequence[Update]],
         writer: Callable[[Update], Writer],
+        requests: Callable[[Update], MergeRequests | None],
         editor: FileEditor,
         *,
         clock: Clock,
@@ -81,6 +83,7 @@ class Rollback:
         self._gatherers = gatherers
         self._updates = updates
         self._writer = writer
+        self._requests = requests
         self._editor = editor
         self._clock = clock
         self._log = log
@@ -159,9 +162,19 @@ class Rollback:
                 found.append(Quarantined(image=named.name, tag=named.tag, digest=named.digest))
         return tuple(found)
 
-    async def commit(self, loop: TargetLoop, way: Way, reason: str) -> dict[str, Any]:
-        """Write it and push it. Raises `SourceError`: it was not pushed."""
+    async def commit(self, loop: TargetLoop, way: Way, reason: str, *, by_request: bool = False) -> dict[str, Any]:
+        """Write it and push it, or (`by_request`) push it to a branch of its own and ask for it to be merged.
+
+        Raises `SourceError`, `ForgeError`: it was not pushed, or not asked for. `UsageError` where nobody can be asked.
+        """
         update = self._update(loop)
+        requests = self._requests(update) if by_request else None
+        if by_request and requests is None:
+            raise UsageError(
+                f"no update of source {way.source} has a pull_request",
+                hint="Leave --pull-request out, or give an update of that source `push` and `pull_request`.",
+            )
+        apart = f"gitsyncd-rollback-{way.target.replace('@', '-')}" if by_request else ""
         now = rfc3339(self._clock.now())
         images = [replace(entry, reason=reason, since=now, commit=way.start) for entry in way.images]
         commits = [QuarantinedCommit(commit=way.start, reason=reason, since=now)]
@@ -175,7 +188,7 @@ class Rollback:
 
         writer = self._writer(update)
         try:
-            written = await writer.write(propose, branch=way.branch, paths=[QUARANTINE_FILE])
+            written = await writer.write(propose, branch=way.branch, onto=apart, paths=[QUARANTINE_FILE])
         except SourceUnreachable as error:
             raise SourceUnreachable(
                 f"the rollback could not be pushed: {error.message}",
@@ -184,11 +197,14 @@ class Rollback:
             ) from error
         finally:
             await writer.close()
-        if written is None:
+        if written is None and not by_request:
             raise SourceError(
                 f"{way.branch} has the content of {way.end[:12]} under {way.path or '/'} already",
                 hint=f"Look at it now: gitsyncd sync {way.target}",
             )
+        url = await requests.ensure(_request(way, reason, apart, update)) if requests is not None else ""
+        if written is None:
+            return {**way.as_json(), "commit": None, "pull_request": url}
         self._log.warning(
             "rollback committed",
             target=way.target,
@@ -198,7 +214,7 @@ class Rollback:
             quarantined=[str_of(entry) for entry in way.images],
         )
         self._pushed(update)
-        return {**way.as_json(), "commit": written.commit}
+        return {**way.as_json(), "commit": written.commit, "pull_request": url or None}
 
     def _update(self, loop: TargetLoop) -> Update:
         source = loop.track.source
@@ -218,6 +234,19 @@ class Rollback:
 def str_of(entry: Quarantined) -> str:
     """As references are written."""
     return entry.image + (f":{entry.tag}" if entry.tag else "") + (f"@{entry.digest}" if entry.digest else "")
+
+
+def _request(way: Way, reason: str, head: str, update: Update) -> MergeRequest:
+    labels = update.pull_request.labels if update.pull_request is not None else ()
+    return rollback_request(
+        target=way.target,
+        end=way.end,
+        reason=reason,
+        quarantined=[str_of(entry) for entry in way.images],
+        head=head,
+        base=way.branch,
+        labels=labels,
+    )
 
 
 def _message(way: Way, reason: str) -> str:

@@ -10,10 +10,12 @@ from gitsyncd.text.layout import clean
 
 def rollback_text(answer: Mapping[str, Any]) -> str:
     """Of a commit that was pushed, or (without `commit`) of one that would be."""
-    commit = answer.get("commit")
+    commit, request = answer.get("commit"), answer.get("pull_request")
     path = clean(answer["path"] or "the whole repository")
     start, end, branch = answer["from"][:8], answer["to"][:8], clean(answer["branch"])
-    if commit:
+    if request:
+        first = f"{clean(answer['target'])}: {path} would go from {start} back to {end}: {clean(request)}"
+    elif commit:
         first = f"{clean(answer['target'])}: {path} goes from {start} back to {end} by commit {branch}@{commit[:8]}"
     else:
         first = f"{clean(answer['target'])}: a commit on {branch} would take {path} from {start} back to {end}"
