@@ -9,7 +9,7 @@ import signal
 from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING, Any, Self
 
-from gitsyncd import __version__, bells, endpoints
+from gitsyncd import __version__, endpoints
 from gitsyncd.core.headline import headline
 from gitsyncd.core.reload import changes, unchangeable
 from gitsyncd.edges.config.follow import Follower
@@ -94,7 +94,10 @@ class Daemon:
                     fleet=fleet, status=control.status, ready=lambda: self._ready and not self._stop.is_set()
                 )
                 await stack.enter_async_context(endpoints.serve(facts, log=self._log))
-                await stack.enter_async_context(bells.serve(fleet, log=self._log))
+                if configuration.agent.webhook is not None:
+                    from gitsyncd import bells  # for agents that listen alone
+
+                    await stack.enter_async_context(bells.serve(fleet, log=self._log))
             self._say_started()
             fleet.start()
             group.tasks.create_task(self._inform(fleet, control))

@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from gitsyncd.edges.yaml import marked, quarantine
-from gitsyncd.edges.yaml.loader import YamlError
 from gitsyncd.model.errors import ManifestInvalid
 from gitsyncd.model.image import Mark, Quarantine, Quarantined, QuarantinedCommit
 
@@ -21,16 +19,22 @@ class Files:
 
     def marks(self, file: str, content: bytes) -> tuple[Mark, ...]:
         """All marks, in the order of the file. Raises `ManifestInvalid`."""
+        from gitsyncd.edges.yaml import marked  # the parser is 4 MB that an agent without images does not need
+
         with _named(file):
             return marked.marks(content)
 
     def edited(self, file: str, content: bytes, values: Mapping[Mark, str]) -> bytes:
         """The content with these values at these marks, and every other byte as it was. Raises `ManifestInvalid`."""
+        from gitsyncd.edges.yaml import marked  # see `marks`
+
         with _named(file):
             return marked.edited(content, values)
 
     def quarantined(self, file: str, content: bytes) -> Quarantine:
         """Raises `ManifestInvalid`."""
+        from gitsyncd.edges.yaml import quarantine  # see `marks`
+
         with _named(file):
             return quarantine.read(content)
 
@@ -43,12 +47,16 @@ class Files:
         commits: Sequence[QuarantinedCommit] = (),
     ) -> bytes:
         """The content with these entries, its comments kept; no content for no file. Raises `ManifestInvalid`."""
+        from gitsyncd.edges.yaml import quarantine  # see `marks`
+
         with _named(file):
             return quarantine.with_entries(content, images=images, commits=commits)
 
 
 @contextmanager
 def _named(file: str) -> Iterator[None]:
+    from gitsyncd.edges.yaml.loader import YamlError  # see `marks`
+
     try:
         yield
     except YamlError as error:
