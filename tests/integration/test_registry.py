@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
-import threading
 from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -26,7 +24,8 @@ from gitsyncd.model.errors import ImageNotFound, RegistryDenied, RegistryError, 
 from gitsyncd.model.image import Found
 from tests.gitserver.certificates import Authority
 from tests.registry import server
-from tests.registry.images import DOCKER, OCI, Image, digest, image, index
+from tests.registry.images import DOCKER, OCI, digest, image, index
+from tests.registry.peculiar import Answer, Peculiar, Shelf, always, listing
 
 MADE = datetime(2026, 1, 2, 3, 4, 5, 123456, tzinfo=UTC)
 SECRET = "c0rrect-horse"
@@ -157,72 +156,6 @@ class TestDebian:
 
 # --- others ----------------------------------------------------------------------------------------------------------
 
-Answer = tuple[int, dict[str, str], bytes]
-
-
-class Peculiar:
-    """A registry that answers by a function of path and Authorization, on plain HTTP or with TLS; keeps what it heard.
-
-    It knows no HEAD, unless it is given a function for that, too.
-    """
-
-    def __init__(
-        self,
-        answer: Callable[[str, str], Answer],
-        tls: ssl.SSLContext | None = None,
-        head: Callable[[str, str], Answer] = lambda _path, _authorization: (501, {}, b""),
-    ) -> None:
-        self.heard: list[tuple[str, str]] = []
-        """Paths and credentials of GETs."""
-        self.heads: list[str] = []
-        """Paths of HEADs."""
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self) -> None:
-                authorization = self.headers.get("Authorization", "")
-                outer.heard.append((self.path, authorization))
-                self.wfile.write(self._begun(*answer(self.path, authorization)))
-
-            def do_HEAD(self) -> None:
-                outer.heads.append(self.path)
-                self._begun(*head(self.path, self.headers.get("Authorization", "")))
-
-            def _begun(self, status: int, headers: dict[str, str], body: bytes) -> bytes:
-                self.send_response(status)
-                for key, value in headers.items():
-                    self.send_header(key, value)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                return body
-
-            def log_message(self, *_: object) -> None: ...
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        if tls is not None:
-            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
-        self.host = f"127.0.0.1:{self._server.server_address[1]}"
-        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-
-def listing(*tags: str) -> bytes:
-    return json.dumps({"name": "team/front", "tags": list(tags)}).encode()
-
-
-def always(status: int = 200, body: bytes = b"", **headers: str) -> Callable[[str, str], Answer]:
-    named = {key.replace("_", "-"): value for key, value in headers.items()}
-    return lambda _path, _authorization: (status, named, body)
-
 
 async def tags_of(answer: Callable[[str, str], Answer], credentials: Credentials | None = None) -> list[str]:
     with Peculiar(answer) as peculiar:
@@ -259,6 +192,59 @@ async def test_a_token_is_fetched_once_with_the_password_and_used_until_it_is_re
     ]
     tokens = [(parse_qs(urlsplit(path).query), sent) for path, sent in peculiar.heard if path.startswith("/token")]
     assert tokens == [({"service": ["reg,istry"], "scope": ["repository:team/front:pull"]}, basic)] * 2
+
+
+async def test_an_identity_token_is_exchanged_by_the_token_server_alone(tmp_path: Path) -> None:
+    """As `az acr login` leaves them in a docker configuration."""
+
+    def answer(path: str, authorization: str) -> Answer:
+        if path.startswith("/token"):
+            is_right = parse_qs(urlsplit(path).query).get("refresh_token") == [SECRET]
+            return (200, {}, b'{"access_token": "t", "expires_in": 300}') if is_right else (401, {}, b"")
+        if authorization != "Bearer t":
+            return 401, {"WWW-Authenticate": f'Bearer realm="http://{peculiar.host}/token",service="s"'}, b""
+        return 200, {}, listing("1.0.0")
+
+    file = tmp_path / "config.json"
+    with Peculiar(answer) as peculiar:
+        packed = b64encode(b"00000000-0000-0000-0000-000000000000:").decode()
+        file.write_text(json.dumps({"auths": {peculiar.host: {"auth": packed, "identitytoken": SECRET}}}))
+        async with asked(peculiar.host, allow_plain_http=True, credentials=DockerConfig(file=file)) as registry:
+            assert await registry.tags(name(peculiar.host)) == ["1.0.0"]
+        file.write_text(json.dumps({"auths": {peculiar.host: {"auth": packed, "identitytoken": "wr0ng"}}}))
+        async with asked(peculiar.host, allow_plain_http=True, credentials=DockerConfig(file=file)) as registry:
+            with pytest.raises(RegistryDenied, match="refuses the credentials of an identity token") as caught:
+                await registry.tags(name(peculiar.host))
+
+    path, form = peculiar.forms[0]
+    assert path == "/token"
+    assert parse_qs(form) == {
+        "grant_type": ["refresh_token"],
+        "refresh_token": [SECRET],
+        "client_id": ["gitsyncd"],
+        "service": ["s"],
+        "scope": ["repository:team/front:pull"],
+    }
+    assert {sent for _, sent in peculiar.heard} == {"", "Bearer t"}
+    assert "wr0ng" not in f"{caught.value} {caught.value.hint}"
+
+
+async def test_an_identity_token_is_not_sent_on_where_a_token_server_redirects(tmp_path: Path) -> None:
+    file = tmp_path / "config.json"
+    with Peculiar(always(200, b'{"token": "t"}')) as other:
+
+        def answer(path: str, _: str) -> Answer:
+            if path.startswith("/token"):
+                return 307, {"Location": f"http://{other.host}/token"}, b""
+            return 401, {"WWW-Authenticate": f'Bearer realm="http://{peculiar.host}/token"'}, b""
+
+        with Peculiar(answer) as peculiar:
+            file.write_text(json.dumps({"auths": {peculiar.host: {"identitytoken": SECRET}}}))
+            async with asked(peculiar.host, allow_plain_http=True, credentials=DockerConfig(file=file)) as registry:
+                with pytest.raises(RegistryUnreachable, match="answers 307"):
+                    await registry.tags(name(peculiar.host))
+
+    assert (other.heard, other.forms) == ([], [])
 
 
 async def test_a_token_of_ones_own_is_sent_at_once(tmp_path: Path) -> None:
@@ -322,29 +308,9 @@ async def test_what_cannot_be_a_tag_is_left_out() -> None:
 # --- HEAD before GET -------------------------------------------------------------------------------------------------
 
 
-class Shelf:
-    """One image under one tag, which can be exchanged. `head` alters what HEAD says of it."""
-
-    def __init__(self, held: Image, head: Callable[[Answer], Answer] = lambda answer: answer) -> None:
-        self.held = held
-        self._head = head
-
-    def get(self, path: str, _: str) -> Answer:
-        last = path.rpartition("/")[2]
-        documents = {digest(body): (kind, body) for kind, body in self.held.manifests}
-        documents |= {digest(blob): ("", blob) for blob in self.held.blobs}
-        documents["1.0.0"] = self.held.manifests[-1]
-        if last not in documents:
-            return 404, {}, b""
-        kind, body = documents[last]
-        return 200, {"Content-Type": kind, "Docker-Content-Digest": digest(body)}, body
-
-    def head(self, path: str, authorization: str) -> Answer:
-        return self._head(self.get(path, authorization))
-
-
 async def test_a_tag_that_stands_for_the_same_image_costs_no_further_get() -> None:
-    shelf = Shelf(index({"linux/amd64": image("one")}))
+    shelf = Shelf()
+    shelf.put("1.0.0", index({"linux/amd64": image("one")}))
     with Peculiar(shelf.get, head=shelf.head) as peculiar:
         async with asked(peculiar.host, allow_plain_http=True) as registry:
             first = await registry.look(name(peculiar.host), "1.0.0")
@@ -353,16 +319,17 @@ async def test_a_tag_that_stands_for_the_same_image_costs_no_further_get() -> No
             assert (spent, len(peculiar.heard), len(peculiar.heads)) == (3, 3, 6)
             assert again == [first] * 5
 
-            shelf.held = image("two", created="2026-05-05T00:00:00Z")
+            digest_now = shelf.put("1.0.0", image("two", created="2026-05-05T00:00:00Z"))
             moved = await registry.look(name(peculiar.host), "1.0.0")
 
     assert moved is not None
-    assert (moved.digest, moved.created) == (shelf.held.digest, datetime(2026, 5, 5, tzinfo=UTC))
+    assert (moved.digest, moved.created) == (digest_now, datetime(2026, 5, 5, tzinfo=UTC))
 
 
 async def test_what_was_asked_for_another_platform_is_asked_again() -> None:
     one, other = image("amd"), image("arm", platform="linux/arm64", created="2026-05-05T00:00:00Z")
-    shelf = Shelf(index({"linux/amd64": one, "linux/arm64": other}))
+    shelf = Shelf()
+    shelf.put("1.0.0", index({"linux/amd64": one, "linux/arm64": other}))
     with Peculiar(shelf.get, head=shelf.head) as peculiar:
         async with asked(peculiar.host, allow_plain_http=True) as registry:
             found = [
@@ -385,13 +352,14 @@ async def test_what_was_asked_for_another_platform_is_asked_again() -> None:
     ids=["405", "404", "400", "no digest", "no such digest"],
 )
 async def test_a_registry_without_head_is_asked_by_get_alone(head: Callable[[Answer], Answer]) -> None:
-    shelf = Shelf(image("one"), head)
+    shelf = Shelf(head)
+    pushed = shelf.put("1.0.0", image("one"))
     with Peculiar(shelf.get, head=shelf.head) as peculiar:
         async with asked(peculiar.host, allow_plain_http=True) as registry:
             for _ in range(3):
                 found = await registry.look(name(peculiar.host), "1.0.0")
                 assert found is not None
-                assert found.digest == shelf.held.digest
+                assert found.digest == pushed
 
     assert len(peculiar.heads) == 1
     # the configuration once, the manifest each time
@@ -400,7 +368,8 @@ async def test_a_registry_without_head_is_asked_by_get_alone(head: Callable[[Ans
 
 async def test_a_moment_without_head_is_not_remembered() -> None:
     bad = True
-    shelf = Shelf(image("one"), lambda answer: (503, {}, b"") if bad else answer)
+    shelf = Shelf(lambda answer: (503, {}, b"") if bad else answer)
+    shelf.put("1.0.0", image("one"))
     with Peculiar(shelf.get, head=shelf.head) as peculiar:
         async with asked(peculiar.host, allow_plain_http=True) as registry:
             first = await registry.look(name(peculiar.host), "1.0.0")
@@ -412,14 +381,16 @@ async def test_a_moment_without_head_is_not_remembered() -> None:
 
 
 async def test_a_tag_that_is_deleted_between_head_and_get_is_none() -> None:
-    shelf = Shelf(image("one"))
+    shelf = Shelf()
+    shelf.put("1.0.0", image("one"))
     with Peculiar(lambda _path, _authorization: (404, {}, b""), head=shelf.head) as peculiar:
         async with asked(peculiar.host, allow_plain_http=True) as registry:
             assert await registry.look(name(peculiar.host), "1.0.0") is None
 
 
 async def test_a_tag_that_is_deleted_costs_no_get_once_head_is_known() -> None:
-    shelf = Shelf(image("one"))
+    shelf = Shelf()
+    shelf.put("1.0.0", image("one"))
     with Peculiar(shelf.get, head=shelf.head) as peculiar:
         async with asked(peculiar.host, allow_plain_http=True) as registry:
             assert await registry.look(name(peculiar.host), "1.0.0") is not None

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Sequence
 from pathlib import Path
+
+
+def by_name(name: str, listed: Sequence[Path]) -> Path | None:
+    """The one listed program of that name; where two have it, none."""
+    found = [program for program in listed if program.name == name]
+    return found[0] if len(found) == 1 else None
 
 
 def why_unsafe(program: Path) -> str:

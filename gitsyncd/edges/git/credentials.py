@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import errno
-import os
 from pathlib import Path
 
+from gitsyncd.edges.named_file import read_named
 from gitsyncd.model.errors import SourceDenied
 
 SECRET_BYTES = 64 << 10
@@ -20,12 +20,7 @@ def read_file(path: Path, *, what: str, key: str, shown: str, limit: int = SECRE
     Raises `SourceDenied`.
     """
     try:
-        # Not to wait for whoever writes to a pipe: this thread would be lost.
-        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
-        with os.fdopen(os.open(path, flags), "rb") as file:
-            content = file.read(limit + 1)
-        if len(content) > limit:
-            raise OSError(errno.EFBIG, f"it is larger than {limit >> 10} KiB")
+        content = read_named(path, limit)
         content = content.rstrip(b"\r\n")
         if not content:
             raise OSError(errno.ENODATA, "it is empty")

@@ -8,7 +8,6 @@ is looked at: no proxy variable, no netrc, no configuration of git.
 from __future__ import annotations
 
 import asyncio
-import os
 import ssl
 from base64 import b64encode
 from collections.abc import AsyncIterator, Sequence
@@ -28,6 +27,7 @@ from gitsyncd.edges.git.pktline import (
     ls_refs_request,
 )
 from gitsyncd.edges.git.remote import RECEIVE, Move, Remote, Write, judge
+from gitsyncd.edges.http import Trouble, failure, origin, trusting
 from gitsyncd.model.address import redacted
 from gitsyncd.model.errors import ConfigError, PushRefused, SourceDenied, SourceError, SourceUnreachable
 from gitsyncd.model.source import BearerAuth, CertificateAuth, PasswordAuth, Repository
@@ -142,13 +142,9 @@ class HttpRemote(Remote):
                 response.release() if response.content.at_eof() else response.close()
         except ProtocolViolation as error:
             raise self._misspoken(error) from error
-        except aiohttp.ClientError as error:
-            raise self._translated(error) from error
-        except TimeoutError as error:
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
             # aiohttp's own (connect, silence) are TimeoutErrors too; the total deadline is the caller's.
-            raise SourceUnreachable(f"{self.shown} does not answer: nothing came in time") from error
-        except OSError as error:
-            raise self._cut() from error
+            raise self._translated(error) from error
 
     async def _send(self, method: str, kind: str, body: bytes | None, service: str) -> aiohttp.ClientResponse:
         tail = f"/info/refs?service={service}" if body is None else f"/{service}"
@@ -177,7 +173,7 @@ class HttpRemote(Remote):
     def _redirected(self, tail: str, location: str) -> str:
         """The new base after a redirect of the discovery, which has to stay on the same server."""
         target = urljoin(self._base + tail, location)
-        if _origin(target) != _origin(self._base):
+        if origin(target) != origin(self._base):
             raise SourceDenied(
                 f"{self.shown} redirects to another server, {redacted(target)}: credentials are not sent there",
                 hint="If that is the right place, write its URL into `url`.",
@@ -248,15 +244,12 @@ class HttpRemote(Remote):
 
     def _trusting(self, ca_file: Path | None) -> ssl.SSLContext:
         try:
-            context = ssl.create_default_context(cafile=ca_file)
-        except (OSError, ssl.SSLError) as error:
+            return trusting(ca_file)
+        except ValueError as error:
             raise SourceDenied(
-                f"{self.shown}: the CA file {ca_file} cannot be used: {error.strerror or 'no certificates in it'}",
+                f"{self.shown}: the CA file {ca_file} cannot be used: {error}",
                 hint="Check `tls.ca_file` of this source: PEM, readable for the agent's user.",
             ) from error
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.keylog_filename = None  # type: ignore[assignment] # whatever $SSLKEYLOGFILE says
-        return context
 
     def _present(self, context: ssl.SSLContext, client: CertificateAuth) -> None:
         def passphrase() -> bytes:
@@ -320,31 +313,24 @@ class HttpRemote(Remote):
                 hint = "Give this source `auth`. Some servers also answer like this for a wrong `url`."
         return SourceDenied(f"{self.shown} {what} ({status})", hint=hint)
 
-    def _translated(self, error: aiohttp.ClientError) -> SourceError:
-        """Every failure of the connection. No text of the library is passed on: it may quote a URL or a header."""
-        import aiohttp  # see _ask
-
-        if isinstance(error, aiohttp.ClientConnectorCertificateError):
-            reason = getattr(error.certificate_error, "verify_message", "") or "verification failed"
-            return SourceDenied(
-                f"{self.shown}: the server's certificate is not trusted: {reason}",
-                hint="Check `tls.ca_file` of this source, the host name in `url`, and this machine's clock.",
-            )
-        if isinstance(error, aiohttp.ClientConnectorDNSError):
-            return SourceUnreachable(f"{self.shown}: the host name cannot be resolved")
-        if isinstance(error, aiohttp.ClientSSLError):
-            return SourceUnreachable(
-                f"{self.shown}: no TLS connection: {getattr(error.os_error, 'reason', None) or 'handshake failed'}",
-                hint="Check that `url` has the right port, and that the server speaks TLS 1.2 or newer.",
-            )
-        if isinstance(error, aiohttp.ClientConnectorError):
-            reason = os.strerror(error.errno) if error.errno else "no connection"
-            return SourceUnreachable(f"{self.shown}: cannot connect: {reason}")
-        if isinstance(error, aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError | aiohttp.ClientOSError):
-            return self._cut()
-        return SourceUnreachable(f"{self.shown} does not answer as a web server ({type(error).__name__})")
-
-
-def _origin(url: str) -> tuple[str, str, int]:
-    parts = urlsplit(url)
-    return parts.scheme, parts.hostname or "", parts.port or {"https": 443, "http": 80}.get(parts.scheme, 0)
+    def _translated(self, error: Exception) -> SourceError:
+        """Every failure of the connection."""
+        failed = failure(error)
+        match failed.kind:
+            case Trouble.CERTIFICATE:
+                return SourceDenied(
+                    f"{self.shown}: {failed.words}",
+                    hint="Check `tls.ca_file` of this source, the host name in `url`, and this machine's clock.",
+                )
+            case Trouble.TLS:
+                return SourceUnreachable(
+                    f"{self.shown}: {failed.words}",
+                    hint="Check that `url` has the right port, and that the server speaks TLS 1.2 or newer.",
+                )
+            case Trouble.NAME | Trouble.CONNECT:
+                return SourceUnreachable(f"{self.shown}: {failed.words}")
+            case Trouble.CUT:
+                return self._cut()
+            case Trouble.SILENCE:
+                return SourceUnreachable(f"{self.shown} {failed.words}")
+        return SourceUnreachable(f"{self.shown} does not answer as a web server ({failed.words})")

@@ -1,8 +1,6 @@
 """Exec credential plugins: a program that prints a token or a client certificate (`client.authentication.k8s.io`).
 
-A kubeconfig can only choose among the programs that the agent file lists. They run in a child without a shell, with an
-environment of their own, a home of their own where they may keep a cache, a deadline, and a cap on what they answer.
-What they write to standard error is never shown, since it may hold secrets.
+A kubeconfig can only choose among the programs that the agent file lists; how they run is said in `child.credentials`.
 """
 
 from __future__ import annotations
@@ -18,19 +16,12 @@ from typing import Any
 
 import orjson
 
-from gitsyncd.edges.child.process import Limits, run_child
-from gitsyncd.edges.child.program import why_unsafe
+from gitsyncd.edges.child.credentials import DEADLINE, run_for_credentials
+from gitsyncd.edges.child.program import by_name, why_unsafe
 from gitsyncd.model.errors import ConfigError, GitsyncdError, LocalError
 
 API_GROUP = "client.authentication.k8s.io"
 VERSIONS = frozenset({f"{API_GROUP}/v1", f"{API_GROUP}/v1beta1"})
-
-DEADLINE = timedelta(seconds=30)
-MAX_OUTPUT_BYTES = 2**20
-PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
-# Address space and not memory in use: Go and Node reserve a lot of it.
-_LIMITS = Limits(memory_bytes=16 * 2**30, cpu_seconds=30, file_bytes=64 * 2**20, open_files=512, network=True)
 
 LEAD = timedelta(seconds=60)
 """A credential is renewed so long before it expires, or when a tenth of its life is left, whichever is earlier."""
@@ -168,8 +159,7 @@ def listed_as(command: str, listed: Sequence[Path], folder: Path) -> Path | None
     if "/" in command:
         wanted = Path(os.path.normpath(folder / command))
         return wanted if wanted in listed else None
-    found = [program for program in listed if program.name == command]
-    return found[0] if len(found) == 1 else None
+    return by_name(command, listed)
 
 
 def renew_at(got_at: datetime, expires: datetime | None) -> datetime:
@@ -181,15 +171,8 @@ def renew_at(got_at: datetime, expires: datetime | None) -> datetime:
 
 
 async def _run(program: Path, plugin: Plugin, home: Path, subject: str) -> Credential:
-    _make(home, subject)
-    child = await run_child(
-        [str(program), *plugin.args],
-        limits=_LIMITS,
-        deadline=DEADLINE,
-        max_output=MAX_OUTPUT_BYTES,
-        env=_environment(plugin, home, subject),
-        cwd=home,
-    )
+    env = _environment(plugin, subject)
+    child = await run_for_credentials(program, plugin.args, home=home, env=env, subject=subject, deadline=DEADLINE)
     by_hand = (
         f"Run {program} as the agent's user to see why: what it says is not shown here, since it may hold secrets. "
         f"It is run again every {RETRY.seconds} s while it is needed."
@@ -202,14 +185,7 @@ async def _run(program: Path, plugin: Plugin, home: Path, subject: str) -> Crede
         raise ConfigError(f"the credential plugin {program} printed {error}", subject=subject, hint=by_hand) from None
 
 
-def _make(home: Path, subject: str) -> None:
-    try:
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise LocalError(f"{home} cannot be made: {error.strerror}", subject=subject) from error
-
-
-def _environment(plugin: Plugin, home: Path, subject: str) -> dict[str, str]:
+def _environment(plugin: Plugin, subject: str) -> dict[str, str]:
     for name in plugin.env:
         if _SETS_THE_STAGE.fullmatch(name):
             raise ConfigError(
@@ -221,8 +197,7 @@ def _environment(plugin: Plugin, home: Path, subject: str) -> dict[str, str]:
     if plugin.cluster is not None:
         spec["cluster"] = plugin.cluster
     told = {"apiVersion": plugin.api_version, "kind": "ExecCredential", "spec": spec}
-    defaults = {"PATH": PATH, "HOME": str(home), "LANG": "C.UTF-8"}
-    return defaults | dict(plugin.env) | {"KUBERNETES_EXEC_INFO": orjson.dumps(told).decode()}
+    return dict(plugin.env) | {"KUBERNETES_EXEC_INFO": orjson.dumps(told).decode()}
 
 
 def parsed(output: bytes, api_version: str) -> Credential:

@@ -8,7 +8,6 @@ request leaves before it is over, whoever asks. Nothing of the environment is lo
 from __future__ import annotations
 
 import asyncio
-import os
 import ssl
 import time
 from base64 import b64encode
@@ -20,9 +19,11 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlencode, urljoin, urlsplit
 
 from gitsyncd.core.reference import ImageName
+from gitsyncd.edges.http import Trouble, failure, origin, trusting
 from gitsyncd.edges.registry import answers
 from gitsyncd.edges.registry.answers import Challenge, Misspoken
-from gitsyncd.edges.registry.credentials import Credentials, Login
+from gitsyncd.edges.registry.credentials import Credentials, Left, Login
+from gitsyncd.edges.registry.helper import Helper
 from gitsyncd.model.errors import ImageNotFound, RegistryDenied, RegistryError, RegistryThrottled, RegistryUnreachable
 
 if TYPE_CHECKING:
@@ -46,6 +47,12 @@ class Reach:
     credentials: Credentials | None = None
     ca_file: Path | None = None
     allow_plain_http: bool = False
+    proxy: str = ""
+    """`http://host:port`, for everything: token servers and redirects, too."""
+    helpers: tuple[Path, ...] = ()
+    """Programs that a docker configuration may name."""
+    helpers_home: Path = Path("/")
+    """A folder for them, made when one is run."""
 
 
 @dataclass(slots=True)
@@ -73,6 +80,14 @@ class Pause:
         return max(0.0, self._until - self._clock())
 
 
+class _NoToken(Exception):
+    """A token server refuses the credentials."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
+
+
 class Connection:
     """Conversations with one registry. Several tasks may use it at a time."""
 
@@ -85,6 +100,7 @@ class Connection:
         self._pause = pause or Pause()
         self._session: aiohttp.ClientSession | None = None
         self._tls: ssl.SSLContext | None = None
+        self._helper: Helper | None = None
         self._challenge: Challenge | None = None
         self._tokens: dict[str, tuple[str, float]] = {}
         """By scope, and until when each holds on the monotonic clock."""
@@ -97,7 +113,7 @@ class Connection:
 
     def is_own(self, address: str) -> bool:
         """Whether it is on this server."""
-        return _origin(address) == _origin(self.base)
+        return origin(address) == origin(self.base)
 
     async def get(
         self,
@@ -131,7 +147,21 @@ class Connection:
 
         scope = f"repository:{name.repository}:pull"
         try:
-            login = await asyncio.to_thread(self._login)
+            login = await self._login()
+            status, answer = await self._logged_in(method, scope, login, address, accept, most)
+            if status in {401, 403} and login and self._helper and self._helper.rejected(login):
+                self._tokens.pop(scope, None)
+                login = await self._login()
+                status, answer = await self._logged_in(method, scope, login, address, accept, most)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise self._translated(error) from error
+        return status, answer, login
+
+    async def _logged_in(
+        self, method: str, scope: str, login: Login | None, address: str, accept: str, most: int
+    ) -> tuple[int, Answer]:
+        """Status and answer; the token server's where it gives no token."""
+        try:
             headers = {"Accept": accept} | await self._authorized(scope, login)
             status, answer = await self._ask(method, address, headers, most)
             if status == 401 and (challenge := answers.challenge(answer.links)) is not None:
@@ -139,39 +169,43 @@ class Connection:
                 self._tokens.pop(scope, None)
                 headers = {"Accept": accept} | await self._authorized(scope, login)
                 status, answer = await self._ask(method, address, headers, most)
-        except TimeoutError as error:  # first: aiohttp's are its ClientErrors too
-            raise RegistryUnreachable(f"{self.server} does not answer: nothing came in time") from error
-        except aiohttp.ClientError as error:
-            raise self._translated(error) from error
-        except OSError as error:
-            raise RegistryUnreachable(f"{self.server} ended the connection in the middle") from error
-        return status, answer, login
+        except _NoToken as error:
+            return error.status, Answer(b"", {}, [], "")
+        return status, answer
 
-    async def _ask(self, method: str, address: str, headers: Mapping[str, str], most: int) -> tuple[int, Answer]:
-        """Status and answer.
+    async def _ask(
+        self,
+        method: str,
+        address: str,
+        headers: Mapping[str, str],
+        most: int,
+        *,
+        form: Mapping[str, str] | None = None,
+    ) -> tuple[int, Answer]:
+        """Status and answer. A form, which holds secrets, goes nowhere else.
 
         Where a redirect leads gets no credentials, and has none to ask for: its challenges are not listened to.
         """
-        session, own = await self._open_session(), _origin(address)
+        session, own = await self._open_session(), origin(address)
         if (left := self._pause.left_s) > 0:
             raise self._throttled(left)
         for _ in range(_REDIRECTS + 1):
-            async with session.request(method, address, headers=headers, allow_redirects=False) as response:
+            async with session.request(method, address, headers=headers, data=form, allow_redirects=False) as response:
                 location = response.headers.get("Location", "")
-                if response.status in {301, 302, 303, 307, 308} and location:
+                if response.status in {301, 302, 303, 307, 308} and location and form is None:
                     address = urljoin(address, location)
                     if not address.startswith("https://") and not self._reach.allow_plain_http:
                         raise RegistryDenied(
                             f"{self.server} redirects to a server without TLS",
                             hint="Set `allow_plain_http: true` for this registry, if that is meant.",
                         )
-                    if _origin(address) != own:
+                    if origin(address) != own:
                         headers = {key: value for key, value in headers.items() if key != "Authorization"}
                     continue
                 if response.status == 429:
                     raise self._throttled(self._asked_pause(response.headers))
                 listed = "WWW-Authenticate" if response.status == 401 else "Link"
-                links = response.headers.getall(listed, []) if _origin(address) == own else []
+                links = response.headers.getall(listed, []) if origin(address) == own else []
                 body = await self._body(response, most) if response.status == 200 and most else b""
                 return response.status, Answer(body, response.headers, links, response.content_type)
         raise RegistryUnreachable(f"{self.server} redirects more than {_REDIRECTS} times")
@@ -199,26 +233,31 @@ class Connection:
                 connector=aiohttp.TCPConnector(limit=4, keepalive_timeout=30, ssl=self._tls),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trust_env=False,
+                proxy=self._reach.proxy or None,
                 headers={"User-Agent": self._agent},
             )
         return self._session
 
     def _trusting(self) -> ssl.SSLContext:
         try:
-            context = ssl.create_default_context(cafile=self._reach.ca_file)
-        except (OSError, ssl.SSLError) as error:
+            return trusting(self._reach.ca_file)
+        except ValueError as error:
             raise RegistryDenied(
-                f"{self.server}: the CA file {self._reach.ca_file} cannot be used: {error.strerror or 'not PEM'}",
+                f"{self.server}: the CA file {self._reach.ca_file} cannot be used: {error}",
                 hint="Check `tls.ca_file` of this registry: PEM, readable for the agent's user.",
             ) from error
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.keylog_filename = None  # type: ignore[assignment] # whatever $SSLKEYLOGFILE says
-        return context
 
     # --- logging in ----------------------------------------------------------------------------------------------
 
-    def _login(self) -> Login | None:
-        return self._reach.credentials.login(self.server) if self._reach.credentials is not None else None
+    async def _login(self) -> Login | None:
+        if self._reach.credentials is None:
+            return None
+        found = await asyncio.to_thread(self._reach.credentials.login, self.server)
+        if not isinstance(found, Left):
+            return found
+        if self._helper is None:
+            self._helper = Helper(self._reach.helpers, self._reach.helpers_home)
+        return await self._helper.login(found)
 
     async def _authorized(self, scope: str, login: Login | None) -> dict[str, str]:
         """The header for the registry; none before it has asked for one, unless there is a token of our own."""
@@ -228,7 +267,7 @@ class Connection:
             case None:
                 return {}
             case Challenge(scheme="basic"):
-                return {"Authorization": _basic(login)} if login is not None else {}
+                return _basic(login)
         known = self._tokens.get(scope)
         if known is None or known[1] <= time.monotonic():
             known = self._tokens[scope] = await self._token(self._challenge, scope, login)
@@ -242,11 +281,16 @@ class Connection:
         asked = {"scope": challenge.parameters.get("scope") or scope}
         if service := challenge.parameters.get("service"):
             asked = {"service": service, **asked}
-        address = f"{realm}{'&' if parts.query else '?'}{urlencode(asked)}"
-        headers = {"Authorization": _basic(login)} if login is not None else {}
-        status, answer = await self._ask("GET", address, headers, _TOKEN_BYTES)
+        if login is not None and login.identity:
+            # distribution/distribution, docs/spec/auth/oauth.md
+            form = {"grant_type": "refresh_token", "refresh_token": login.identity, "client_id": "gitsyncd", **asked}
+            status, answer = await self._ask("POST", realm, {}, _TOKEN_BYTES, form=form)
+        else:
+            address = f"{realm}{'&' if parts.query else '?'}{urlencode(asked)}"
+            headers = _basic(login)
+            status, answer = await self._ask("GET", address, headers, _TOKEN_BYTES)
         if status in {401, 403}:
-            raise self._denied(status, login)
+            raise _NoToken(status)
         if status != 200:
             raise RegistryUnreachable(f"{parts.hostname}, which {self.server} names for tokens, answers {status}")
         try:
@@ -282,39 +326,45 @@ class Connection:
             )
         return RegistryDenied(
             f"{self.server} refuses the credentials of {login.shown} ({status})",
-            hint=f"Check what is in {login.file}: it is read again at each look.",
+            hint=f"Check what {login.file} has: it is looked at again at each look.",
         )
 
-    def _translated(self, error: aiohttp.ClientError) -> RegistryError:
-        """No text of the library is passed on: it may quote an address or a header."""
-        import aiohttp  # see _get
-
-        if isinstance(error, aiohttp.ClientConnectorCertificateError):
-            reason = getattr(error.certificate_error, "verify_message", "") or "verification failed"
+    def _not_let_through(self, status: int) -> RegistryError:
+        said = f"the proxy {self._reach.proxy} does not let the agent through to {self.server} ({status})"
+        if status == 407:
             return RegistryDenied(
-                f"{self.server}: the server's certificate is not trusted: {reason}",
-                hint="Check `tls.ca_file` of this registry, its name, and this machine's clock.",
+                said, hint="It asks for a login, which cannot be given: allow the agent by its address."
             )
-        if isinstance(error, aiohttp.ClientConnectorDNSError):
-            return RegistryUnreachable(f"{self.server}: the host name cannot be resolved")
-        if isinstance(error, aiohttp.ClientSSLError):
-            return RegistryUnreachable(f"{self.server}: no TLS connection")
-        if isinstance(error, aiohttp.ClientConnectorError):
-            reason = os.strerror(error.errno) if error.errno else "no connection"
-            return RegistryUnreachable(f"{self.server}: cannot connect: {reason}")
-        if isinstance(error, aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError | aiohttp.ClientOSError):
-            return RegistryUnreachable(f"{self.server} ended the connection in the middle")
-        return RegistryUnreachable(f"{self.server} does not answer as a registry ({type(error).__name__})")
+        if status in {401, 403, 405}:
+            return RegistryDenied(said, hint="Allow this server on the proxy, or correct `proxy` of this registry.")
+        return RegistryUnreachable(said)
+
+    def _translated(self, error: Exception) -> RegistryError:
+        failed = failure(error)
+        # With a proxy, nothing else is looked up or connected to.
+        through = f"the proxy {self._reach.proxy} for {self.server}" if self._reach.proxy else self.server
+        match failed.kind:
+            case Trouble.CERTIFICATE:
+                return RegistryDenied(
+                    f"{self.server}: {failed.words}",
+                    hint="Check `tls.ca_file` of this registry, its name, and this machine's clock.",
+                )
+            case Trouble.NAME | Trouble.CONNECT:
+                return RegistryUnreachable(f"{through}: {failed.words}")
+            case Trouble.PROXY:
+                return self._not_let_through(failed.status)
+            case Trouble.TLS:
+                return RegistryUnreachable(f"{self.server}: {failed.words}")
+            case Trouble.SILENCE | Trouble.CUT:
+                return RegistryUnreachable(f"{self.server} {failed.words}")
+        return RegistryUnreachable(f"{self.server} does not answer as a registry ({failed.words})")
 
 
 def _size(most: int) -> str:
     return f"{most >> 20} MiB" if most >= 1 << 20 else f"{most >> 10} KiB"
 
 
-def _basic(login: Login) -> str:
-    return "Basic " + b64encode(f"{login.username}:{login.password}".encode()).decode()
-
-
-def _origin(address: str) -> tuple[str, str, int]:
-    parts = urlsplit(address)
-    return parts.scheme, parts.hostname or "", parts.port or {"https": 443, "http": 80}.get(parts.scheme, 0)
+def _basic(login: Login | None) -> dict[str, str]:
+    if login is None or not login.password:
+        return {}
+    return {"Authorization": "Basic " + b64encode(f"{login.username}:{login.password}".encode()).decode()}

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from gitsyncd.core.reference import ImageName
+from gitsyncd.edges.named_file import read_named
 from gitsyncd.edges.registry import answers, signature
 from gitsyncd.edges.registry.answers import Layer, Misspoken, Referrer
 from gitsyncd.edges.registry.client import Document, Registry
@@ -58,8 +59,7 @@ class Signatures:
 def _key(file: Path) -> tuple[bytes, Key]:
     """The content, and the key that it holds."""
     try:
-        with file.open("rb") as opened:
-            content = opened.read(_KEY_BYTES)
+        content = read_named(file, _KEY_BYTES)
         return content, signature.public_key(content)
     except OSError as error:
         why = error.strerror or "it cannot be read"

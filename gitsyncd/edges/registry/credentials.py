@@ -1,36 +1,58 @@
 """Credentials for registries, by file: a password, a token, or the file that `docker login` writes.
 
-Files are read at each use, so that replacing them needs no restart. Helpers that a docker configuration names
-(`credHelpers`, `credsStore`) are programs, and are not run.
+Files are read at each use, so that replacing them needs no restart. A docker configuration may leave a registry to a
+program (`credHelpers`, `credsStore`); whether it is run, and what comes of it, is decided in `helper`.
 """
 
 from __future__ import annotations
 
-import errno
-import os
+import re
 from base64 import b64decode
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import orjson
 
+from gitsyncd.edges.named_file import read_named
 from gitsyncd.model.errors import RegistryDenied
 
+_Kind = TypeVar("_Kind")
+_HELPER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _SECRET_BYTES: Final = 1 << 20
 _HUB: Final = ("https://index.docker.io/v1/", "index.docker.io", "docker.io", "registry-1.docker.io")
 """By what `docker login` without an address files its credentials, and what people write."""
 
 
+IDENTITY: Final = "an identity token"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Login:
-    """What is sent: `bearer` alone, or `username` and `password`. `shown` is what an error may say of it."""
+    """What is sent: `bearer` alone, or `username` and `password`; `identity` is exchanged for tokens by a token server.
+
+    `shown` is what an error may say of it.
+    """
 
     username: str = ""
     password: str = field(default="", repr=False)
     bearer: str = field(default="", repr=False)
+    identity: str = field(default="", repr=False)
     shown: str
     file: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Left:
+    """That the credentials for a server are left to a credential helper, `docker-credential-<name>`."""
+
+    name: str
+    server: str
+    """As the helper knows it."""
+    file: Path
+    """Where that stands."""
+    is_certain: bool
+    """Whether the file speaks of this server, and not of all that there are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,25 +86,37 @@ class DockerConfig:
 
     file: Path
 
-    def login(self, server: str) -> Login | None:
+    def login(self, server: str) -> Login | Left | None:
         """None where the file has nothing for that server."""
         content = _read(self.file, "auth.docker_config_file")
         try:
             found = orjson.loads(content)
         except orjson.JSONDecodeError:
             found = None
-        listed = found.get("auths", {}) if isinstance(found, dict) else None
-        if not isinstance(listed, dict):
+        if not isinstance(found, dict):
             raise self._unusable("it is no configuration of docker")
-        entry = next((listed[name] for name in _names(server) if isinstance(listed.get(name), dict)), None)
-        if entry is not None:
+        entry = self._entry(found, "auths", server, dict)
+        if entry:
+            if isinstance(identity := entry.get("identitytoken"), str) and identity:
+                return Login(identity=identity, shown=IDENTITY, file=self.file)
             username, password = self._pair(entry)
             if username and password:
                 return Login(username=username, password=password, shown=f"user {username!r}", file=self.file)
-        helpers = found.get("credHelpers") if isinstance(found, dict) else None
-        if (isinstance(helpers, dict) and server in helpers) or (entry is not None and found.get("credsStore")):
-            raise self._unusable(f"it leaves {server} to a credential helper, and no program is run for it")
-        return None
+        own = self._entry(found, "credHelpers", server, str)
+        helper = own or found.get("credsStore")
+        if not helper:
+            return None
+        if not isinstance(helper, str) or not _HELPER.fullmatch(helper):
+            raise self._unusable("it names a credential helper that is none")
+        called = _HUB[0] if server in _HUB else server
+        return Left(name=helper, server=called, file=self.file, is_certain=bool(own) or entry is not None)
+
+    def _entry(self, found: dict[str, Any], key: str, server: str, kind: type[_Kind]) -> _Kind | None:
+        """What stands there for a server, by whichever of its names."""
+        listed = found.get(key, {})
+        if not isinstance(listed, dict):
+            raise self._unusable("it is no configuration of docker")
+        return next((value for name in _names(server) if isinstance(value := listed.get(name), kind)), None)
 
     def _pair(self, entry: dict[str, Any]) -> tuple[str, str]:
         username, password, packed = (entry.get(key) for key in ("username", "password", "auth"))
@@ -121,13 +155,7 @@ def _line(file: Path, key: str) -> str:
 
 def _read(file: Path, key: str) -> bytes:
     try:
-        # Not to wait for whoever writes to a pipe: this thread would be lost.
-        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
-        with os.fdopen(os.open(file, flags), "rb") as opened:
-            content = opened.read(_SECRET_BYTES + 1)
-        if len(content) > _SECRET_BYTES:
-            raise OSError(errno.EFBIG, f"it is larger than {_SECRET_BYTES >> 20} MiB")
-        return content
+        return read_named(file, _SECRET_BYTES)
     except OSError as error:
         raise RegistryDenied(
             f"the file {file} cannot be read: {error.strerror}",

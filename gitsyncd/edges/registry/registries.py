@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from gitsyncd.core.reference import ImageName, image_name
 from gitsyncd.edges.registry.client import Registry
@@ -22,7 +23,9 @@ _NOBODY = RegistryAccess(prefix="")
 class Registries:
     """One connection pool for each server and way to reach it. Several tasks may ask at a time."""
 
-    def __init__(self, configured: Sequence[RegistryAccess], *, agent: str) -> None:
+    def __init__(self, configured: Sequence[RegistryAccess], *, agent: str, home: Path = Path("/")) -> None:
+        """`home` is a folder for credential helpers, made when one is run: settings of clouds, and what they keep."""
+        self._home = home
         self._configured = configured
         self._agent = agent
         self._clients: dict[tuple[str, RegistryAccess], Registry] = {}
@@ -60,7 +63,12 @@ class Registries:
         key = (name.server, access)
         if key not in self._clients:
             reach = Reach(
-                credentials=credentials_of(access), ca_file=access.ca_file, allow_plain_http=access.allow_plain_http
+                credentials=credentials_of(access),
+                ca_file=access.ca_file,
+                allow_plain_http=access.allow_plain_http,
+                proxy=access.proxy,
+                helpers=access.credential_helpers,
+                helpers_home=self._home,
             )
             pause = self._pauses.setdefault(name.server, Pause())
             self._clients[key] = Registry(name.server, reach, agent=self._agent, pause=pause)

@@ -224,10 +224,13 @@ def test_an_image_without_a_platform_that_is_asked_for_is_held_by_name_of_it() -
     assert choice.held == (Held(tag="1.2.0", reason=Reason.PLATFORM, detail="without linux/arm64"),)
 
 
-def test_an_image_without_a_signature_is_held_where_one_is_asked_for() -> None:
-    registry = Registry(image("1.2.0"), image("1.1.0", is_signed=True))
+def test_an_image_without_a_signature_is_held_where_one_is_asked_for_with_what_is_wrong() -> None:
+    registry = Registry(image("1.2.0", unsigned="no signature"), image("1.1.0", is_signed=True))
 
-    assert registry.chosen(policy(signing_key=Path("cosign.pub"))) == ("1.1.0", [("1.2.0", Reason.UNSIGNED)])
+    choice = registry.choice(policy(signing_key=Path("cosign.pub")))
+
+    assert choice.selected == registry.images["1.1.0"]
+    assert choice.held == (Held(tag="1.2.0", reason=Reason.UNSIGNED, detail="no signature"),)
 
 
 @pytest.mark.parametrize(
