@@ -16,9 +16,11 @@ from pathlib import Path
 from gitsyncd import cli
 from gitsyncd.core import controls, guard, writers
 from gitsyncd.core.compare import Owner
+from gitsyncd.core.images import ranked
 from gitsyncd.core.plan import TABLE, Fact
 from gitsyncd.model import errors
 from gitsyncd.model.errors import GitsyncdError
+from gitsyncd.model.image import Filter, ImagePolicy, Order, Rule, Select
 from gitsyncd.model.metric import METRICS, PREFIX
 
 ROOT = Path(__file__).parents[2]
@@ -328,6 +330,29 @@ def metrics_table() -> str:
     return table(("Metric", "Type", "Labels", "Meaning"), rows)
 
 
+# --- image policies ---------------------------------------------------------------------------------------------------
+
+_CHOICES: tuple[tuple[Select, Filter | None, tuple[str, ...]], ...] = (
+    (Select(rule=Rule.SEMVER, wanted=">=1.2 <2"), None, ("1.1.9", "1.2.0", "1.10.0", "1.11.0-rc.1", "2.0.0", "latest")),
+    (Select(rule=Rule.SEMVER, wanted=">=1.2.0-0"), None, ("1.2.0", "1.3.0-rc.1")),
+    (Select(rule=Rule.SEMVER, wanted="~1.2"), Filter(pattern="^v(?P<version>.+)-alpine$", extract="$version"), ("v1.2.1-alpine", "v1.2.9-alpine", "v1.2.10", "v1.3.0-alpine")),
+    (Select(rule=Rule.ALPHABETICAL), None, ("2026-05-04", "2026-05-11", "2026-04-30")),
+    (Select(rule=Rule.NUMERICAL), Filter(pattern="^main-(\\d+)$", extract="$1"), ("main-9", "main-10", "dev-99")),
+    (Select(rule=Rule.NUMERICAL, order=Order.DESC), None, ("9", "10", "x")),
+)  # fmt: skip
+
+
+def image_choices() -> str:
+    """Examples, with what `core.images` really makes of them."""
+    rows = []
+    for select, chosen, tags in _CHOICES:
+        policy = ImagePolicy(name="front", image="registry.example.com/team/front", select=select, filter=chosen)
+        key = f'semver: "{select.wanted}"' if select.wanted else f"{select.rule}: {select.order}"
+        kept = f"`{chosen.pattern}`, `{chosen.extract}`" if chosen else ""
+        rows.append((f"`{key}`", kept, ", ".join(f"`{tag}`" for tag in tags), f"`{ranked(policy, tags)[0]}`"))
+    return table(("Rule", "Filter: pattern, extract", "Tags", "Selected"), rows)
+
+
 # --- the recording ----------------------------------------------------------------------------------------------------
 
 _SHOWN = (4, 7, 9)
@@ -375,6 +400,7 @@ PRINTED: dict[str, Callable[[], str]] = {
     "writers": writer_classes,
     "metrics": metrics_table,
     "recording": recording,
+    "image-choices": image_choices,
 }
 
 

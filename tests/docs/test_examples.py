@@ -15,7 +15,7 @@ from gitsyncd.edges.config.load import load
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]
-SECTIONS = {"agent", "sources", "clusters", "targets"}
+SECTIONS = {"agent", "sources", "clusters", "targets", "images"}
 BASE: dict[str, Any] = {
     "version": 1,
     "agent": {"name": "docs"},
