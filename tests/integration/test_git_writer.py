@@ -488,6 +488,94 @@ async def test_git_accepts_the_signature(tmp_path: Path, kind: str) -> None:
     assert repo.git(*options, "log", "-1", "--format=%G? %GS", "main") == "G robot@example.com"
 
 
+def gpg(home: Path, *arguments: str, stdin: bytes = b"") -> bytes:
+    return subprocess.run(
+        [
+            "gpg",
+            "--homedir",
+            home,
+            "--batch",
+            "--quiet",
+            "--pinentry-mode",
+            "loopback",
+            "--passphrase",
+            "",
+            "--faked-system-time",
+            "20260101T000000",
+            *arguments,
+        ],
+        input=stdin,
+        capture_output=True,
+        check=True,
+    ).stdout
+
+
+@pytest.mark.parametrize("kind", ["ed25519", "rsa3072", "subkey", "rsa3072, binary"])
+async def test_gpg_accepts_an_openpgp_signature(tmp_path: Path, kind: str) -> None:
+    home = tmp_path / "gpg"
+    home.mkdir(mode=0o700)
+    name, _, form = kind.partition(", ")
+    if name == "subkey":
+        gpg(home, "--quick-generate-key", "Robot <robot@example.com>", "ed25519", "cert")
+        fingerprint = gpg(home, "--list-keys", "--with-colons").decode().split("fpr:::::::::")[1].split(":")[0]
+        gpg(home, "--quick-add-key", fingerprint, "rsa3072", "sign")
+    else:
+        gpg(home, "--quick-generate-key", "Robot <robot@example.com>", name, "sign")
+    key = tmp_path / "key"
+    key.write_bytes(gpg(home, *([] if form else ["--armor"]), "--export-secret-keys"))
+    repo = Repo(tmp_path / "fleet.git")
+    repo.commit({"a.yaml": "a: 1\n"})
+    rig = Rig(repo, repo.url, tmp_path)
+
+    writer = rig.writer(signing=SigningKey(kind=KeyKind.OPENPGP, file=key))
+    written = await writer.write(puts({"a.yaml": b"a: 2\n"}), branch="main")
+
+    assert written is not None
+    repo.git("verify-commit", written.commit, env={"GNUPGHOME": str(home)})
+    shown = repo.git("log", "-1", "--format=%G? %GS", "main", env={"GNUPGHOME": str(home)})
+    assert shown in {"U Robot <robot@example.com>", "G Robot <robot@example.com>"}
+
+
+@pytest.mark.parametrize("what", ["nonsense", "public", "passphrase", "ssh", "cut"])
+async def test_an_openpgp_key_that_cannot_sign_writes_nothing(tmp_path: Path, what: str) -> None:
+    home = tmp_path / "gpg"
+    home.mkdir(mode=0o700)
+    key = tmp_path / "key"
+    if what == "passphrase":
+        subprocess.run(
+            ["gpg", "--homedir", home, "--batch", "--quiet", "--pinentry-mode", "loopback", "--passphrase", "s3cret",
+             "--quick-generate-key", "Robot <robot@example.com>", "ed25519", "sign"],
+            check=True, capture_output=True,
+        )  # fmt: skip
+        key.write_bytes(
+            subprocess.run(
+                ["gpg", "--homedir", home, "--batch", "--pinentry-mode", "loopback", "--passphrase", "s3cret",
+                 "--armor", "--export-secret-keys"],
+                check=True, capture_output=True,
+            ).stdout
+        )  # fmt: skip
+    else:
+        gpg(home, "--quick-generate-key", "Robot <robot@example.com>", "ed25519", "sign")
+        key.write_bytes(
+            {
+                "nonsense": b"nonsense",
+                "public": gpg(home, "--armor", "--export"),
+                "ssh": b"-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----\n",
+                "cut": gpg(home, "--export-secret-keys")[:40],
+            }[what]
+        )
+    repo = Repo(tmp_path / "fleet.git")
+    head = repo.commit({"a.yaml": "a: 1\n"})
+    rig = Rig(repo, repo.url, tmp_path)
+
+    with pytest.raises(SourceDenied, match=str(key)):
+        await rig.writer(signing=SigningKey(kind=KeyKind.OPENPGP, file=key)).write(
+            puts({"a.yaml": b"a: 2\n"}), branch="main"
+        )
+
+    assert repo.head() == head
+
+
 @pytest.mark.parametrize("what", ["passphrase", "nonsense", "public", "gone"])
 async def test_a_key_that_cannot_sign_writes_nothing(tmp_path: Path, what: str) -> None:
     key = tmp_path / "sign"

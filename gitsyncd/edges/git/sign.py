@@ -1,18 +1,20 @@
-"""Signatures of commits by SSH keys, as `git verify-commit` checks them (PROTOCOL.sshsig of OpenSSH).
+"""Signatures of commits, as `git verify-commit` checks them: by SSH keys (PROTOCOL.sshsig of OpenSSH), or by OpenPGP.
 
-Keys are read at each use and kept nowhere. Does not belong here: what is signed, and OpenPGP.
+Keys are read at each use and kept nowhere. Does not belong here: what is signed.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from gitsyncd.edges.git.credentials import read_file
+from gitsyncd.edges.git.openpgp import UnusableKey, openpgp_signature
 from gitsyncd.model.errors import SourceDenied
-from gitsyncd.model.update import SigningKey
+from gitsyncd.model.update import KeyKind, SigningKey
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
@@ -25,10 +27,19 @@ _LINE: Final = 70
 _LEAST_RSA_BITS: Final = 2048
 
 
-def signature(payload: bytes, key: SigningKey, *, shown: str) -> bytes:
+def signature(payload: bytes, key: SigningKey, *, shown: str, now: datetime) -> bytes:
     """The value of the header `gpgsig` for a commit that is `payload` without it. Raises `SourceDenied`."""
     content = read_file(key.file, what="signing key", key=f"sign.{key.kind}_key_file", shown=shown)
-    return ssh_signature(payload, _private_key(content + b"\n", key.file, shown))
+    if key.kind is KeyKind.SSH:
+        return ssh_signature(payload, _private_key(content + b"\n", key.file, shown))
+    try:
+        return openpgp_signature(payload, content, now)
+    except UnusableKey as error:
+        raise SourceDenied(
+            f"{shown}: the signing key {key.file} cannot be used: {error}",
+            hint="Name an RSA or Ed25519 key without passphrase in `sign.openpgp_key_file`, as "
+            "`gpg --export-secret-keys` writes it.",
+        ) from error
 
 
 def _private_key(content: bytes, file: Path, shown: str) -> PrivateKeyTypes:

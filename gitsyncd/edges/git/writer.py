@@ -220,7 +220,7 @@ class GitWriter:
 
     def _sign(self, payload: bytes) -> bytes:
         assert self._signing is not None
-        return signature(payload, self._signing, shown=self._shown)
+        return signature(payload, self._signing, shown=self._shown, now=self._now())
 
 
 def _pause_s(attempt: int) -> float:
