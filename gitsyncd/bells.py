@@ -5,28 +5,26 @@ What is rung only looks sooner than it would have: a lost, doubled, late or forg
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
-from gitsyncd.core.hooks import is_authentic, is_news, pushed_images
-from gitsyncd.core.reference import image_name
+from gitsyncd.core.hooks import moved_branches, pushed_images
+from gitsyncd.core.reference import beginning, image_name
 from gitsyncd.edges.web import hooks
+from gitsyncd.edges.web.hooks import Door
+from gitsyncd.engine.supervise import describe_bug
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from gitsyncd.edges.web.hooks import Delivery
-    from gitsyncd.engine.image_loop import PolicyLoop
     from gitsyncd.engine.ports import Log
-    from gitsyncd.engine.trigger import Bell
     from gitsyncd.model.hook import Hook
+    from gitsyncd.model.image import RegistryAccess
+    from gitsyncd.model.source import Source
     from gitsyncd.wiring import Fleet
 
 SOURCES: Final = "/hooks/"
 IMAGES: Final = "/image-hooks"
-_SECRET_BYTES: Final = 64 << 10
 
 
 @asynccontextmanager
@@ -37,7 +35,7 @@ async def serve(fleet: Fleet, *, log: Log) -> AsyncIterator[None]:
         yield
         return
     tower = _Tower(fleet, log)
-    async with hooks.serve(webhook.listen, webhook.certificate, tower.knows, tower.receive) as address:
+    async with hooks.serve(webhook.listen, webhook.certificate, tower.doors, broken=tower.broken) as address:
         log.info("webhooks listening", address=address)
         yield
 
@@ -48,51 +46,58 @@ class _Tower:
     def __init__(self, fleet: Fleet, log: Log) -> None:
         self._fleet = fleet
         self._log = log
+        self._said: dict[str, str] = {}
+        """By door, what was said last: how often strangers knock is theirs to choose, how often it is said is not."""
 
-    def knows(self, path: str) -> bool:
-        return any(True for _ in self._hooks(path))
-
-    async def receive(self, delivery: Delivery) -> int:
-        """The status: 202 whatever came of it, as long as the sender knows a secret."""
-        for hook, prefix in self._hooks(delivery.path):
-            secret = await asyncio.to_thread(_secret, hook)
-            if is_authentic(hook.kind, secret, delivery.headers, delivery.query, delivery.body):
-                if is_news(hook.kind, delivery.headers):
-                    for bell in self._bells(delivery, hook, prefix):
-                        bell.ring()
-                self._log.debug("webhook heard", path=delivery.path)
-                return 202
-        self._log.debug("webhook refused", path=delivery.path)
-        return 401
-
-    def _hooks(self, path: str) -> Iterator[tuple[Hook, str]]:
-        """Who may ring here, and (of registries) for which images."""
+    def doors(self, path: str) -> list[Door]:
         configuration = self._fleet.configuration
-        if path.startswith(SOURCES):
-            name = path.removeprefix(SOURCES)
-            yield from ((s.webhook, "") for s in configuration.sources if s.name == name and s.webhook is not None)
-        elif path == IMAGES:
-            for access in configuration.images.registries:
-                if access.webhook is not None:
-                    yield access.webhook, access.prefix
+        if path == IMAGES:
+            return [
+                self._door(f"registry {access.prefix}", access.webhook, partial(self._ring_policies, access))
+                for access in configuration.images.registries
+                if access.webhook is not None
+            ]
+        return [
+            self._door(f"source {source.name}", source.webhook, partial(self._ring_source, source))
+            for source in configuration.sources
+            if path == SOURCES + source.name and source.webhook is not None
+        ]
 
-    def _bells(self, delivery: Delivery, hook: Hook, prefix: str) -> list[Bell]:
-        if delivery.path.startswith(SOURCES):
-            name = delivery.path.removeprefix(SOURCES)
-            return [loop.bell for loop in self._fleet.sources if any(t.source.name == name for t in loop.tracks)]
+    def _door(self, name: str, hook: Hook, ring: Callable[[str, Any], None]) -> Door:
+        def heard(event: str, body: Any) -> None:
+            say = self._log.debug if self._said.get(name) == "" else self._log.info
+            self._said[name] = ""
+            say("webhook heard", hook=name)
+            ring(event, body)
+
+        def refused(why: str) -> None:
+            say = self._log.debug if self._said.get(name) == why else self._log.warning
+            self._said[name] = why
+            say(
+                "webhook refused",
+                hook=name,
+                error=why,
+                remedy="fix-config",
+                hint="If it was yours, compare its secret and kind with `webhook` there; else there is nothing to do.",
+            )
+
+        return Door(name=name, hook=hook, ring=heard, refused=refused)
+
+    def _ring_source(self, source: Source, event: str, body: Any) -> None:
+        assert source.webhook is not None
+        news = moved_branches(source.webhook.kind, event, body)
+        for loop in self._fleet.sources:
+            if any(track.source.name == source.name and news.concerns(track.source.branch) for track in loop.tracks):
+                loop.bell.ring()
+
+    def _ring_policies(self, access: RegistryAccess, event: str, body: Any) -> None:
+        assert access.webhook is not None
+        news = pushed_images(access.webhook.kind, event, body)
         automation = self._fleet.automation
-        policies: Sequence[PolicyLoop] = automation.policies if automation is not None else ()
-        ours = {loop: str(image_name(loop.policy.image)) for loop in policies}
-        beginning = str(image_name(f"{prefix}/x")).removesuffix("/x")
-        ours = {loop: image for loop, image in ours.items() if f"{image}/".startswith(f"{beginning}/")}
-        named = pushed_images(hook.kind, delivery.body)
-        return [loop.bell for loop, image in ours.items() if not named or image in named]
+        for loop in automation.policies if automation is not None else ():
+            image = image_name(loop.policy.image)
+            if beginning(access.prefix, image) and news.concerns(str(image)):
+                loop.bell.ring()
 
-
-def _secret(hook: Hook) -> bytes:
-    """Empty where it cannot be read: then nobody knows it."""
-    try:
-        with hook.secret_file.open("rb") as file:
-            return file.read(_SECRET_BYTES).strip()
-    except OSError:
-        return b""
+    def broken(self, error: Exception) -> None:
+        self._log.error("internal error", loop="webhooks", error=describe_bug(error), retry_s=0.0)

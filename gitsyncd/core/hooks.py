@@ -1,122 +1,198 @@
-"""What a webhook proves and says. A payload chooses who looks now and nothing else: no address, commit or tag of it is
-used.
+"""What a delivery of a webhook speaks of: which branches moved, which images were pushed.
 
-Total: whatever the bytes are, there is an answer. Does not belong here: HTTP, files, and ringing.
+Total: any JSON value is understood somehow. What is plainly of something else (a comment, a tag, a build) is news of
+nothing; what should name a branch or an image and does not is news of everything, since one look too many costs little
+and one too few a whole interval. Names are only compared with configured ones: none of them is ever asked for.
+Does not belong here: whether the delivery is to be believed (`hook_proof`).
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hashlib
-import hmac
-import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from gitsyncd.core.reference import image_name, reference
-from gitsyncd.model.hook import HookKind
+from gitsyncd.model.hook import EVERYTHING, NOTHING, HookKind, News
 
-GENERIC_HEADER: Final = "x-gitsyncd-signature"
-_PARAMETER: Final = "token"
-"""Of the address, for senders that sign nothing."""
-_MOST_IMAGES: Final = 100
-
-_SIGNATURES: Final[Mapping[HookKind, tuple[str, str]]] = {
-    HookKind.GITHUB: ("x-hub-signature-256", "sha256="),
-    HookKind.GHCR: ("x-hub-signature-256", "sha256="),
-    HookKind.BITBUCKET: ("x-hub-signature", "sha256="),
-    HookKind.GITEA: ("x-gitea-signature", ""),
-    HookKind.GENERIC: (GENERIC_HEADER, "sha256="),
+EVENT_HEADERS: Final[Mapping[HookKind, str]] = {
+    HookKind.GITHUB: "X-GitHub-Event",
+    HookKind.GITLAB: "X-Gitlab-Event",
+    HookKind.GITEA: "X-Gitea-Event",
+    HookKind.BITBUCKET: "X-Event-Key",
+    HookKind.GHCR: "X-GitHub-Event",
 }
-"""By kind: the header with HMAC-SHA256 of the body in hexadecimal digits, and what stands before them.
+"""By kind, the header that says what happened; the others say it in the body, or not at all."""
 
-docs.github.com/en/webhooks; support.atlassian.com/bitbucket-cloud, "Manage webhooks"; docs.gitea.com/usage/webhooks.
-"""
-_EVENTS: Final[Mapping[HookKind, tuple[str, frozenset[str]]]] = {
-    HookKind.GITHUB: ("x-github-event", frozenset({"push", "create", "delete"})),
-    HookKind.GHCR: ("x-github-event", frozenset({"package", "registry_package"})),
-    HookKind.GITEA: ("x-gitea-event", frozenset({"push", "create", "delete"})),
-    HookKind.GITLAB: ("x-gitlab-event", frozenset({"Push Hook", "Tag Push Hook", "System Hook"})),
-    HookKind.BITBUCKET: ("x-event-key", frozenset({"repo:push", "repo:refs_changed"})),
+DELIVERY_HEADERS: Final[Mapping[HookKind, str]] = {
+    HookKind.GITHUB: "X-GitHub-Delivery",
+    HookKind.GITLAB: "Idempotency-Key",
+    HookKind.GITEA: "X-Gitea-Delivery",
+    HookKind.BITBUCKET: "X-Request-UUID",
+    HookKind.GHCR: "X-GitHub-Delivery",
 }
-"""By kind: the header that names the event, and those that are news. Where it is left out, all are."""
+"""By kind, the header that stays the same when a delivery is repeated."""
+
+MOST_NAMES: Final = 1000
+"""In one delivery; one that names more is news of everything."""
+
+_HEADS: Final = "refs/heads/"
+_LONGEST: Final = 1024
+"""Of what could be an image, in characters."""
 
 
-def is_authentic(
-    kind: HookKind, secret: bytes, headers: Mapping[str, str], query: Mapping[str, str], body: bytes
-) -> bool:
-    """Whether the sender knows the secret. Names of headers are in small letters; compared in constant time."""
-    if not secret:
-        return False
-    match kind:
-        case HookKind.GITLAB:
-            return _same(headers.get("x-gitlab-token", ""), secret)
-        case HookKind.HARBOR:
-            return _same(headers.get("authorization", ""), secret)
-        case HookKind.DOCKER_HUB | HookKind.QUAY:
-            return _same(query.get(_PARAMETER, ""), secret)
-        case HookKind.AZURE:
-            return _same(_password(headers.get("authorization", "")), secret)
-    name, prefix = _SIGNATURES[kind]
-    wanted = prefix + hmac.new(secret, body, hashlib.sha256).hexdigest()
-    return _same(headers.get(name, "").lower(), wanted.encode())
+# --- Repositories ----------------------------------------------------------------------------------------------------
+def moved_branches(kind: HookKind, event: str, body: Any) -> News:
+    """Of a delivery whose event header is `event`, empty where there is none, and whose body means `body`."""
+    return _FORGES.get(kind, _generic)(event, body)
 
 
-def _same(sent: str, wanted: bytes) -> bool:
-    return hmac.compare_digest(sent.encode("utf-8", "surrogateescape"), wanted)
+def _github(event: str, body: Any) -> News:
+    # docs.github.com/webhooks/webhook-events-and-payloads#push: new and deleted branches are pushes as well.
+    return _branches([_at(body, "ref")]) if event in {"push", ""} else NOTHING
 
 
-def _password(authorization: str) -> str:
-    scheme, _, value = authorization.partition(" ")
-    if scheme.lower() != "basic":
-        return ""
+def _gitlab(event: str, body: Any) -> News:
+    # docs.gitlab.com/user/project/integrations/webhook_events, and administration/system_hooks for whole instances.
+    what = _at(body, "event_name") or _at(body, "object_kind")
+    if what == "repository_update":
+        return _branches(_items(_at(body, "refs")))
+    if what == "push" or (not isinstance(what, str) and event in {"Push Hook", "System Hook", ""}):
+        return _branches([_at(body, "ref")])
+    return NOTHING
+
+
+def _gitea(event: str, body: Any) -> News:
+    # docs.gitea.com/usage/webhooks; Forgejo sends the same headers.
+    return _branches([_at(body, "ref")]) if event in {"push", ""} else NOTHING
+
+
+def _bitbucket(event: str, body: Any) -> News:
+    # Cloud: support.atlassian.com/bitbucket-cloud/docs/event-payloads (repo:push). Data Center:
+    # confluence.atlassian.com/bitbucketserver/event-payload-938025882.html (repo:refs_changed).
+    match event:
+        case "repo:push" | "":
+            # Of a branch that is deleted `new` is null.
+            ends = [_at(change, "new") or _at(change, "old") for change in _items(_at(body, "push", "changes"))]
+            branches = [end for end in ends if _at(end, "type") not in ("tag", "annotated_tag")]
+            return NOTHING if ends and not branches else _of([_at(end, "name") for end in branches])
+        case "repo:refs_changed":
+            return _branches([_at(change, "ref", "id") for change in _items(_at(body, "changes"))])
+        case "mirror:repo_synchronized":
+            return EVERYTHING
+    return NOTHING
+
+
+def _azure(_event: str, body: Any) -> News:
+    # learn.microsoft.com/azure/devops/service-hooks/events#code-pushed
+    if _at(body, "eventType") not in ("git.push", None):
+        return NOTHING
+    return _branches([_at(update, "name") for update in _items(_at(body, "resource", "refUpdates"))])
+
+
+def _generic(_event: str, _body: Any) -> News:
+    return EVERYTHING
+
+
+_FORGES: Final[Mapping[HookKind, Callable[[str, Any], News]]] = {
+    HookKind.GITHUB: _github,
+    HookKind.GITLAB: _gitlab,
+    HookKind.GITEA: _gitea,
+    HookKind.BITBUCKET: _bitbucket,
+    HookKind.AZURE: _azure,
+}
+
+
+def _branches(refs: Iterable[Any]) -> News:
+    """Of full refs, those of branches."""
+    found = list(refs)
+    if not 0 < len(found) <= MOST_NAMES or not all(isinstance(ref, str) and ref.startswith("refs/") for ref in found):
+        return EVERYTHING
+    return News(frozenset(ref.removeprefix(_HEADS) for ref in found if ref.startswith(_HEADS)))
+
+
+def _of(names: Iterable[Any]) -> News:
+    """Of names as they are."""
+    found = list(names)
+    if not 0 < len(found) <= MOST_NAMES or not all(isinstance(name, str) and name for name in found):
+        return EVERYTHING
+    return News(frozenset(found))
+
+
+# --- Registries ------------------------------------------------------------------------------------------------------
+def pushed_images(kind: HookKind, event: str, body: Any) -> News:
+    """As `moved_branches`; images by their whole name, without tag and digest."""
+    return _REGISTRIES.get(kind, _any_image)(event, body)
+
+
+def _dockerhub(_event: str, body: Any) -> News:
+    # docs.docker.com/docker-hub/repos/manage/webhooks
+    return _images([_at(body, "repository", "repo_name")])
+
+
+def _ghcr(event: str, body: Any) -> News:
+    # docs.github.com/webhooks/webhook-events-and-payloads#package and #registry_package: the same thing twice.
+    if event not in {"package", "registry_package", ""}:
+        return NOTHING
+    package = _at(body, "registry_package") or _at(body, "package")
+    kind = _at(package, "package_type")
+    if isinstance(kind, str) and kind.lower() != "container":
+        return NOTHING
+    owner, name = _at(package, "owner", "login") or _at(package, "namespace"), _at(package, "name")
+    if not isinstance(owner, str) or not isinstance(name, str):
+        return EVERYTHING
+    # Accounts are written with capitals, images never are.
+    return _images([f"ghcr.io/{owner}/{name}".lower()])
+
+
+def _harbor(_event: str, body: Any) -> News:
+    # goharbor.io/docs/working-with-projects/project-configuration/configure-webhooks: its own form, and CloudEvents.
+    match _at(body, "type"):
+        case "PUSH_ARTIFACT" | "harbor.artifact.pushed" | None:
+            data = _at(body, "event_data") or _at(body, "data")
+            return _images([_at(resource, "resource_url") for resource in _items(_at(data, "resources"))])
+        case "REPLICATION" | "harbor.replication.status.changed":
+            return EVERYTHING
+    return NOTHING
+
+
+def _quay(_event: str, body: Any) -> News:
+    # docs.quay.io/guides/notifications.html: what happened is not named, but each notification is set up for one event.
+    return _images([_at(body, "docker_url")])
+
+
+def _any_image(_event: str, body: Any) -> News:
+    one = _at(body, "image")
+    return _images([one] if one is not None else _items(_at(body, "images")))
+
+
+_REGISTRIES: Final[Mapping[HookKind, Callable[[str, Any], News]]] = {
+    HookKind.DOCKER_HUB: _dockerhub,
+    HookKind.GHCR: _ghcr,
+    HookKind.HARBOR: _harbor,
+    HookKind.QUAY: _quay,
+}
+
+
+def _images(references: Iterable[Any]) -> News:
+    """Of references, with or without tag and digest, the names of the images."""
+    found = list(references)
+    if not 0 < len(found) <= MOST_NAMES or not all(isinstance(text, str) and len(text) < _LONGEST for text in found):
+        return EVERYTHING
     try:
-        return base64.b64decode(value, validate=True).decode().partition(":")[2]
-    except (binascii.Error, ValueError):
-        return ""
+        return News(frozenset(str(image_name(reference(text).name)) for text in found))
+    except ValueError:
+        return EVERYTHING
 
 
-def is_news(kind: HookKind, headers: Mapping[str, str]) -> bool:
-    """Whether it may mean that something was pushed. A greeting is authentic and no news."""
-    name, events = _EVENTS.get(kind, ("", frozenset()))
-    event = headers.get(name, "")
-    return not event or event in events
-
-
-def pushed_images(kind: HookKind, body: bytes) -> frozenset[str]:
-    """Images that a registry says were pushed, normalised; empty where it does not say, which may mean all."""
-    try:
-        document: Any = json.loads(body)
-    except (ValueError, RecursionError):
-        return frozenset()
-    match kind:
-        case HookKind.DOCKER_HUB:
-            named = [_at(document, "repository", "repo_name")]
-        case HookKind.QUAY:
-            named = [_at(document, "docker_url")]
-        case HookKind.GHCR:
-            package = _at(document, "registry_package") or _at(document, "package")
-            named = [f"ghcr.io/{_at(package, 'namespace')}/{_at(package, 'name')}".lower()]
-        case HookKind.HARBOR:
-            resources = _at(document, "event_data", "resources")
-            listed = resources[:_MOST_IMAGES] if isinstance(resources, list) else []
-            named = [_at(resource, "resource_url") for resource in listed]
-        case _:
-            named = [_at(document, "image")]
-    return frozenset(found for text in named if (found := _image(text)))
-
-
-def _at(value: Any, *path: str) -> Any:
-    for key in path:
-        value = value.get(key) if isinstance(value, dict) else None
+# --- Any JSON --------------------------------------------------------------------------------------------------------
+def _at(value: Any, *keys: str) -> Any:
+    """What stands there; None where nothing does."""
+    for key in keys:
+        if not isinstance(value, Mapping):
+            return None
+        value = value.get(key)
     return value
 
 
-def _image(text: Any) -> str:
-    if not isinstance(text, str):
-        return ""
-    try:
-        return str(image_name(reference(text).name))
-    except ValueError:
-        return ""
+def _items(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []

@@ -71,6 +71,18 @@ def image_name(text: str) -> ImageName:
     return ImageName(host=host, repository=repository)
 
 
+def beginning(prefix: str, name: ImageName) -> str:
+    """What a prefix says of this name, written out in full; empty where it is no prefix of it, in whole components."""
+    prefix = prefix.removesuffix("/")
+    try:
+        # Written as images are: `docker.io/library`, `team` for Docker Hub's `team`. Of two parts, since a name of
+        # one part is completed there.
+        start = str(image_name(f"{prefix}/x/x")).removesuffix("/x/x")
+    except ValueError:
+        return ""
+    return start if f"{name}/".startswith(f"{start}/") else ""
+
+
 def reference(text: str) -> Reference:
     """Raises `ValueError` where it is none."""
     rest, at, digest = text.partition("@")

@@ -1,4 +1,7 @@
-"""Bells that others ring over HTTP: who may, and how they prove it."""
+"""Bells that others ring over HTTP: who may, how they prove it, and what a delivery speaks of.
+
+A delivery never says what to apply, only *look again*: facts here name what is configured.
+"""
 
 from __future__ import annotations
 
@@ -34,3 +37,21 @@ class Hook:
 
     kind: HookKind
     secret_file: Path
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What a delivery speaks of: branches, or images by their whole name. `everything`: it does not say."""
+
+    names: frozenset[str] = frozenset()
+    everything: bool = False
+
+    def concerns(self, name: str) -> bool:
+        return self.everything or name in self.names
+
+    def __bool__(self) -> bool:
+        return self.everything or bool(self.names)
+
+
+NOTHING = News()
+EVERYTHING = News(everything=True)

@@ -18,7 +18,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *so
 SECTIONS = {"agent", "sources", "clusters", "targets", "images"}
 BASE: dict[str, Any] = {
     "version": 1,
-    "agent": {"name": "docs"},
+    "agent": {"name": "docs", "webhook": {"listen": "127.0.0.1:9499"}},
     "sources": [{"name": "fleet", "url": "https://git.example.com/platform/fleet.git", "ref": {"branch": "main"}}],
     "clusters": [{"name": "eu-1", "kubeconfig": {"file": "eu-1.kubeconfig"}}],
     "targets": [{"name": "web", "source": "fleet"}],

@@ -68,6 +68,7 @@ def resolve(draft: Draft, file: Path, environ: Mapping[str, str], mistakes: Mist
     }
     places = {item.name: index for index, item in draft.clusters.items()}
     resolver = _Targets(draft, sources, clusters, places, mistakes)
+    _heard(draft, mistakes)
     return Configuration(
         file=file,
         agent=_agent(draft.file.agent, files, mistakes),
@@ -86,6 +87,17 @@ def _unique(key: str, items: Mapping[int, schema.Source | schema.Cluster | schem
             mistakes.add(
                 (key, index, "name"), f"{item.name} is the name of {key}[{other}] too", "give each a name of its own"
             )
+
+
+def _heard(draft: Draft, mistakes: Mistakes) -> None:
+    """Whoever may ring needs somebody who listens."""
+    if draft.file.agent.webhook is not None or mistakes.spoilt("agent"):
+        return
+    registries = draft.file.images.registries if draft.file.images else []
+    ringing: list[KeyPath] = [("sources", index) for index, item in draft.sources.items() if item.webhook]
+    ringing += [("images", "registries", index) for index, item in enumerate(registries) if item.webhook]
+    for at in ringing:
+        mistakes.add((*at, "webhook"), "is heard by nobody", 'write webhook: {listen: "0.0.0.0:9481"} in agent')
 
 
 def _agent(agent: schema.Agent, files: Files, mistakes: Mistakes) -> Agent:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from gitsyncd.core.reference import ImageName, image_name
+from gitsyncd.core.reference import ImageName, beginning, image_name
 from gitsyncd.edges.registry.client import Registry
 from gitsyncd.edges.registry.connection import Pause, Reach
 from gitsyncd.edges.registry.cosign import Signatures
@@ -55,7 +55,7 @@ class Registries:
 
     def access(self, name: ImageName) -> RegistryAccess:
         """How this image's registry is reached."""
-        fitting = [(len(beginning), each) for each in self._configured if (beginning := _beginning(each.prefix, name))]
+        fitting = [(len(start), each) for each in self._configured if (start := beginning(each.prefix, name))]
         return max(fitting, key=lambda pair: pair[0], default=(0, _NOBODY))[1]
 
     def _client(self, name: ImageName) -> Registry:
@@ -73,18 +73,6 @@ class Registries:
             pause = self._pauses.setdefault(name.server, Pause())
             self._clients[key] = Registry(name.server, reach, agent=self._agent, pause=pause)
         return self._clients[key]
-
-
-def _beginning(prefix: str, name: ImageName) -> str:
-    """What a prefix says of this name, written out in full; empty where it is no prefix of it."""
-    prefix = prefix.removesuffix("/")
-    try:
-        # Written as images are: `docker.io/library`, `team` for Docker Hub's `team`. Of two parts, since a name of
-        # one part is completed there.
-        beginning = str(image_name(f"{prefix}/x/x")).removesuffix("/x/x")
-    except ValueError:
-        return ""
-    return beginning if f"{name}/".startswith(f"{beginning}/") else ""
 
 
 def credentials_of(access: RegistryAccess) -> Credentials | None:

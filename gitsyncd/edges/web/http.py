@@ -6,17 +6,14 @@ here: what is answered. aiohttp reads the requests: docs/decisions/0021-metrics-
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from errno import errorcode
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from gitsyncd.model.errors import LocalError
+from gitsyncd.edges.web.gate import FAREWELL_S, Limits, listening
 from gitsyncd.model.target import Listen
 
 if TYPE_CHECKING:
@@ -29,8 +26,6 @@ LIFETIME_S = 10.0
 MAX_HEAD_BYTES = 8190
 """Of the request line, and of each header; with at most `MAX_HEADERS` of them."""
 MAX_HEADERS = 64
-_FAREWELL_S = 1.0
-"""For a request in progress when the daemon ends, and for what is sent after a request that is refused."""
 
 TEXT = "text/plain; charset=utf-8"
 _METHODS = ("GET", "HEAD")
@@ -67,8 +62,6 @@ async def serve(listen: Listen, routes: Mapping[str, Route]) -> AsyncIterator[st
     # Not `aiohttp.web`, which names the same class: it costs 0.7 MB more. And here: nobody pays who turned it off.
     from aiohttp.web_server import Server
 
-    loop = asyncio.get_running_loop()
-
     async def handle(request: BaseRequest) -> Response:
         return _response(await _answer(request, routes, guarded=_is_loopback(listen.host)))
 
@@ -76,51 +69,19 @@ async def serve(listen: Listen, routes: Mapping[str, Route]) -> AsyncIterator[st
         handle,
         access_log=None,
         keepalive_timeout=LIFETIME_S,
-        lingering_time=_FAREWELL_S,
+        lingering_time=FAREWELL_S,
         max_line_size=MAX_HEAD_BYTES,
         max_field_size=MAX_HEAD_BYTES,
         max_headers=MAX_HEADERS,
     )
 
-    def connect() -> asyncio.BaseProtocol:
-        if len(server.connections) >= MAX_CONNECTIONS:
-            return _TurnedAway()
-        protocol = server()
-        loop.call_later(LIFETIME_S, _end, protocol)
-        return protocol
-
-    try:
-        listener = await loop.create_server(connect, listen.host, listen.port)
-    except OSError as error:
-        raise LocalError(
-            f"cannot listen on {listen}: {why(error)}",
-            hint="Name an address of this machine and a free port, such as "
-            '`agent: {http: {listen: "127.0.0.1:9490"}}`, or turn it off with `listen: null`.',
-        ) from error
-    try:
-        yield str(Listen(host=listen.host, port=listener.sockets[0].getsockname()[1]))
-    finally:
-        listener.close()
-        await server.shutdown(_FAREWELL_S)
-
-
-def why(error: OSError) -> str:
-    """In the system's words: asyncio puts its own, with the address once more, in their place."""
-    return os.strerror(error.errno) if error.errno is not None and error.errno in errorcode else str(error)
-
-
-class _TurnedAway(asyncio.Protocol):
-    """One connection too many."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.abort()
-
-
-def _end(protocol: asyncio.BaseProtocol) -> None:
-    transport = getattr(protocol, "transport", None)  # None once it has ended
-    if transport is not None:
-        transport.abort()
+    hint = (
+        "Name an address of this machine and a free port, such as "
+        '`agent: {http: {listen: "127.0.0.1:9490"}}`, or turn it off with `listen: null`.'
+    )
+    limits = Limits(connections=MAX_CONNECTIONS, lifetime_s=LIFETIME_S)
+    async with listening(listen, server, limits, hint=hint) as address:
+        yield address
 
 
 async def _answer(request: BaseRequest, routes: Mapping[str, Route], *, guarded: bool) -> Answer:

@@ -167,6 +167,15 @@ AGENT: list[tuple[str, str]] = [
     ),
 ]
 SOURCES: list[tuple[str, str]] = [
+    (
+        source("webhook: {kind: github, secret_file: /proc/version}"),
+        '3: sources[0].webhook: is heard by nobody; write webhook: {listen: "0.0.0.0:9481"} in agent',
+    ),
+    (
+        HEAD
+        + "images: {registries: [{prefix: quay.io, webhook: {kind: quay, secret_file: /proc/version}}], policies: []}",
+        '3: images.registries[0].webhook: is heard by nobody; write webhook: {listen: "0.0.0.0:9481"} in agent',
+    ),
     (url("http://x/y"), "3: sources[0].url: is plain http, which is not supported yet; write https://"),
     (
         url("ssh://git@x/y"),
