@@ -5,36 +5,45 @@ Pure: what has happened is told by the caller, with its moment. Where a history 
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
 from gitsyncd.model.history import History, Passage
+from gitsyncd.model.manifest import Manifest
 from gitsyncd.model.units import rfc3339
 
 MOST: Final = 50
 """Revisions that are kept."""
 MOST_BYTES: Final = 128 << 10
 """Of the text: a quarter of what one object may have (etcd's limit is 1.5 MiB), and quick to write."""
+_IDENTITY_DIGITS: Final = 32
 _ERROR_CHARS: Final = 500
 _MOMENTS: Final = ("admitted", "applied", "in_sync", "healthy", "failed")
 
 
+def identity(manifests: Iterable[Manifest]) -> str:
+    """The same for the same objects, whatever files they come from."""
+    lines = sorted(f"{manifest.id} {manifest.digest}" for manifest in manifests)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:_IDENTITY_DIGITS]
+
+
 # --- Growing ---------------------------------------------------------------------------------------------------------
-def begun(history: History, revision: str, tree: str, *, admitted: datetime, applied: datetime | None) -> History:
+def begun(history: History, revision: str, content: str, *, admitted: datetime, applied: datetime | None) -> History:
     """This revision is the present one.
 
-    Nothing changes when it was already, but for `applied`: nor where it has the same content, as after a commit that
-    touches other targets alone. A thousand of those must not cost a thousand writes.
+    Nothing changes when it was already, but for `applied`: nor where it wants the same, as after a commit that touches
+    other targets or comments alone. A thousand of those must not cost a thousand writes.
     """
     latest = history.passages[0] if history.passages else None
-    if latest is not None and (latest.revision == revision or (tree and latest.tree == tree)):
+    if latest is not None and (latest.revision == revision or (content and latest.content == content)):
         if latest.applied is None and applied is not None:
             return _with_latest(history, replace(latest, applied=applied))
         return history
-    new = Passage(revision=revision, tree=tree, admitted=admitted, applied=applied)
+    new = Passage(revision=revision, content=content, admitted=admitted, applied=applied)
     return replace(history, passages=(new, *history.passages)[:MOST])
 
 
@@ -68,9 +77,11 @@ def _with_latest(history: History, latest: Passage) -> History:
 
 
 # --- Asking ----------------------------------------------------------------------------------------------------------
-def last_good(history: History, tree: str) -> str | None:
+def last_good(history: History, content: str) -> str | None:
     """The commit of the last revision that was in sync and healthy, with other content than this; None for none."""
-    return next((passage.commit for passage in history.passages if passage.is_good and passage.tree != tree), None)
+    return next(
+        (passage.commit for passage in history.passages if passage.is_good and passage.content != content), None
+    )
 
 
 # --- Text ------------------------------------------------------------------------------------------------------------
@@ -91,8 +102,8 @@ def written(history: History) -> str:
 
 def _row(passage: Passage) -> dict[str, Any]:
     row: dict[str, Any] = {"revision": passage.revision}
-    if passage.tree:
-        row["tree"] = passage.tree
+    if passage.content:
+        row["content"] = passage.content
     row |= {key: rfc3339(moment) for key in _MOMENTS if (moment := getattr(passage, key)) is not None}
     if passage.error:
         row["error"] = passage.error
@@ -111,13 +122,13 @@ def read(text: str) -> History:
 
 
 def _passage(row: Mapping[str, Any]) -> Passage:
-    images, error, tree, revision = row.get("images"), row.get("error", ""), row.get("tree", ""), row["revision"]
-    if not all(isinstance(text, str) for text in (revision, error, tree)):
+    images, error, content, revision = row.get("images"), row.get("error", ""), row.get("content", ""), row["revision"]
+    if not all(isinstance(text, str) for text in (revision, error, content)):
         raise TypeError
     moments = {key: _moment(row[key]) for key in _MOMENTS if key in row}
     return Passage(
         revision=revision,
-        tree=tree,
+        content=content,
         error=error,
         images=tuple(str(image) for image in images) if isinstance(images, list) else None,
         **moments,

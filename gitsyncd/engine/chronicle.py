@@ -11,17 +11,18 @@ from typing import TYPE_CHECKING
 
 from gitsyncd.core import history as core
 from gitsyncd.core.containers import images_of
-from gitsyncd.model.errors import ClusterError, GitsyncdError, StandingBy
+from gitsyncd.model.errors import GitsyncdError, StandingBy
 from gitsyncd.model.history import History
 from gitsyncd.model.report import HealthStatus, TargetState
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from gitsyncd.engine.cluster_view import ClusterView
     from gitsyncd.engine.facts import Gatherer
     from gitsyncd.engine.ports import Clock
     from gitsyncd.engine.target_loop import TargetLoop
+    from gitsyncd.model.manifest import Manifest
     from gitsyncd.model.source import Revision
 
 _CALM_S = 1.0
@@ -59,6 +60,8 @@ class Chronicle:
         self._clock = clock
         self._history: History | None = None
         self._saved = ""
+        self._known = ("", "")
+        """A commit, and the identity of what it wants."""
         self._news = asyncio.Event()
         loop.over.add(self._news)
 
@@ -87,7 +90,7 @@ class Chronicle:
     async def _note(self) -> bool:
         """Write down what is new. Whether there is nothing more to wait for."""
         loop = self.loop
-        if loop.view.error is not None or isinstance(loop.problems.get(None), StandingBy):
+        if loop.view.error is not None or not loop.view.asked or isinstance(loop.problems.get(None), StandingBy):
             return True  # the turn that comes when it answers is news
         try:
             before = await self.history()
@@ -96,7 +99,7 @@ class Chronicle:
             if text != self._saved and after.passages and _says_something(after):
                 await loop.view.api.save_history(loop.target.name, text)
                 self._saved = text
-        except ClusterError:
+        except GitsyncdError:
             self._history = None
             self._shelf.forget()
             return True  # with the next turn
@@ -109,12 +112,10 @@ class Chronicle:
         revision = unreadable or loop.revision
         if revision is None or loop.state in {TargetState.SYNCING, TargetState.SUSPENDED, TargetState.UNKNOWN}:
             return history
-        rendered = self._gatherer.rendered
-        known = unreadable is None and rendered is not None and rendered.commit == revision.commit
         history = core.begun(
             history,
             str(revision),
-            rendered.tree if known and rendered is not None else "",
+            self._content(revision) if unreadable is None else "",
             admitted=loop.track.admitted_at or now,
             applied=loop.last_turn if unreadable is None else None,
         )
@@ -137,11 +138,18 @@ class Chronicle:
         admitted = self.loop.track.admitted
         return admitted if admitted is not None and admitted.commit == self.loop.unreadable else None
 
+    def _content(self, revision: Revision) -> str:
+        """Told once per revision: it takes a look at each object."""
+        if self._known[0] != revision.commit:
+            self._known = (revision.commit, core.identity(self._manifests(revision)))
+        return self._known[1]
+
     def _images(self, revision: Revision) -> list[str]:
+        return sorted({found.image for found in images_of(self._manifests(revision))})
+
+    def _manifests(self, revision: Revision) -> Collection[Manifest]:
         rendered = self._gatherer.rendered
-        if rendered is None or rendered.commit != revision.commit:
-            return []
-        return sorted({found.image for found in images_of(rendered.wanted.manifests.values())})
+        return rendered.wanted.manifests.values() if rendered and rendered.commit == revision.commit else ()
 
 
 def _says_something(history: History) -> bool:

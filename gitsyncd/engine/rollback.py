@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from gitsyncd.core.containers import images_of
-from gitsyncd.core.history import last_good
+from gitsyncd.core.history import identity, last_good
 from gitsyncd.core.reference import reference
 from gitsyncd.core.request_text import rollback_request
 from gitsyncd.model.errors import (
@@ -103,7 +103,7 @@ class Rollback:
         if to:
             end = await self._end(loop, start, to, history)
         else:
-            found = last_good(history, await loop.track.mirror.tree_id(start, loop.target.path))
+            found = last_good(history, await self._content(loop, start))
             if found is None:
                 raise UsageError(
                     f"no other revision of {loop.target.id} is known to have been in sync and healthy",
@@ -143,6 +143,13 @@ class Rollback:
                 hint=f"Name a commit of {source.branch}: gitsyncd history {loop.target.id}",
             )
         return revision.commit
+
+    async def _content(self, loop: TargetLoop, commit: str) -> str:
+        """The identity of what a commit wants; empty for one that cannot be read: it is none of the good ones."""
+        try:
+            return identity((await self._gatherers[loop.target.id].at(commit)).manifests.values())
+        except RenderError:
+            return ""
 
     async def _images(self, loop: TargetLoop, start: str, end: str) -> tuple[Quarantined, ...]:
         """What the start runs and the end does not. What cannot be rendered has no images to speak of."""

@@ -11,9 +11,9 @@ class Passage:
     """One revision of one target. Moments are in UTC, each the first of its kind; None for what did not happen."""
 
     revision: str
-    """`branch@sha1:<40 hex>`: the first with this content of the target's path."""
-    tree: str = ""
-    """The identity of that content; empty where it could not be read."""
+    """`branch@sha1:<40 hex>`: the first that wants this."""
+    content: str = ""
+    """The identity of what it wants, see `core.history.identity`; empty where it could not be read."""
     admitted: datetime | None = None
     applied: datetime | None = None
     """When the first whole turn of it was over, whatever came of it."""

@@ -359,7 +359,7 @@ def test_two_processes_build_once(fake_go: dict[str, str]) -> None:
     assert [build.returncode for build in builds] == [0, 0], outputs
     assert outputs[0][0] == outputs[1][0]
     calls = Path(fake_go["FAKE_GO_CALLS"]).read_text().split()
-    assert len(calls) == len(binaries.BUILDS)
+    assert len(calls) == len(binaries.SANDBOX)
 
 
 def test_a_failed_build_says_what_failed_and_what_to_do(fake_go: dict[str, str]) -> None:

@@ -106,7 +106,7 @@ moments = st.none() | st.datetimes(timezones=st.just(UTC))
 passages = st.builds(
     Passage,
     revision=st.integers(0, 10**9).map(revision),
-    tree=st.text(max_size=40),
+    content=st.text(max_size=40),
     admitted=moments,
     applied=moments,
     in_sync=moments,
