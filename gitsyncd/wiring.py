@@ -94,7 +94,7 @@ def _git_writer(agent: Agent, update: Update) -> Writer:
 def _registries(agent: Agent, images: Images) -> ImageRegistry:
     from gitsyncd.edges.registry.registries import Registries  # for agents with policies alone
 
-    return Registries(images.registries, agent=_product(agent))
+    return Registries(images.registries, agent=_product(agent), home=agent.state_dir / "helpers")
 
 
 def _editor() -> FileEditor:

@@ -30,7 +30,7 @@ def two_targets() -> World:
 async def test_the_same_file_once_more_touches_nothing() -> None:
     world = two_targets()
     async with world:
-        await world.in_sync()
+        await world.settled()
         parts = (
             list(world.parts.targets),
             dict(world.parts.views),
@@ -146,7 +146,7 @@ async def test_a_changed_cluster_is_connected_afresh_and_the_others_are_not() ->
     world = World([target("web"), target("web", cluster="c2")], clusters=clusters)
     world.repo.commit({"web": [config_map("front")]})
     async with world:
-        await world.in_sync()
+        await world.settled()
         views = dict(world.parts.views)
         calls = len(clusters["c1"].calls)
 

@@ -50,12 +50,13 @@ async def test_a_commit_that_changes_nothing_of_a_target_makes_no_request() -> N
     world = World(["web"])
     world.repo.commit({"web": [config_map("a")], "docs": []})
     async with world:
-        await world.in_sync()
+        await world.settled()
         before = len(world.cluster.calls)
 
         # when
         second = world.repo.commit({"web": [config_map("a")], "docs": [config_map("z")]})
         await world.in_sync(commit=second)
+        await world.settled()
 
         # then
         assert world.cluster.calls[before:] == []

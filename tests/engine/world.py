@@ -200,6 +200,11 @@ class World:
             )
         )
 
+    async def settled(self) -> None:
+        """All in sync, and their histories written: nothing is left to say to any cluster."""
+        await self.in_sync()
+        await self.rest(3)
+
     async def rest(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
 

@@ -433,7 +433,8 @@ class Select(Section):
         None, description="`asc` takes the highest number, `desc` the lowest."
     )
     newest: Literal["created"] | None = Field(
-        None, description="The image that was made last, by its own word. Costs two requests for each tag that fits."
+        None,
+        description="The image that was made last, by its own word. At the first look each tag is asked about.",
     )
     digest: ImageTag | None = Field(
         None, description="This one tag, which moves: what is written is its digest.", examples=["latest"]
