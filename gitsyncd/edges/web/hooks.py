@@ -8,7 +8,6 @@ On a listener of its own, since others may reach it than those who read metrics.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -23,6 +22,7 @@ import orjson
 from gitsyncd.core.allowance import Allowance, Rate, peer, spend
 from gitsyncd.core.hook_proof import PROOFS, needs_body, proves, shown
 from gitsyncd.core.hooks import DELIVERY_HEADERS, EVENT_HEADERS
+from gitsyncd.edges.named_file import read_named
 from gitsyncd.edges.web.gate import FAREWELL_S, Limits, listening
 from gitsyncd.model.hook import Hook
 from gitsyncd.model.target import Listen
@@ -269,12 +269,9 @@ def _meaning(delivery: _Delivery) -> Any:
 def _secret(file: Path) -> bytes:
     """Without line ends after it, and never empty. Raises `SecretUnreadableError`."""
     try:
-        # Not to wait for whoever writes to a pipe: this thread would be lost.
-        with os.fdopen(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
-            content = stream.read(MAX_SECRET + 1)
+        secret = read_named(file, MAX_SECRET).rstrip(b"\r\n")
     except OSError as error:
         raise SecretUnreadableError(f"{file} cannot be read: {error.strerror}") from error
-    secret = content.rstrip(b"\r\n")
-    if not secret.strip() or len(content) > MAX_SECRET:
-        raise SecretUnreadableError(f"{file} {'is empty' if content.strip() == b'' else 'is larger than a secret'}")
+    if not secret.strip():
+        raise SecretUnreadableError(f"{file} is empty")
     return secret

@@ -7,7 +7,7 @@ import zlib
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from gitsyncd.edges.git.caps import Caps
@@ -112,15 +112,28 @@ def test_an_object_above_the_cap_is_named(tmp_path: Path) -> None:
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, len(WHOLE) - 21), st.integers(1, 255), st.booleans())
-def test_a_changed_byte_is_refused_even_with_a_right_checksum(
+@example(position=155, change=4, repaired=True)
+def test_a_changed_byte_changes_no_object_even_with_a_right_checksum(
     tmp_path: Path, position: int, change: int, repaired: bool
 ) -> None:
     body = bytearray(WHOLE[:-20])
     body[position] ^= change
     content = bytes(body) + (hashlib.sha1(body).digest() if repaired else WHOLE[-20:])
 
-    with pytest.raises(Refusal):
+    try:
         taken(tmp_path, content)
+    except Refusal:
+        return
+    # Some bits of a deflated stream mean nothing (RFC 1951, between a block's end and the next byte): git takes such a
+    # pack as well, and finds the same objects in it.
+    assert repaired
+    assert (tmp_path / "x.idx").read_bytes()[_NAMES : _NAMES + 60] == b"".join(
+        sorted(bytes.fromhex(name) for name in (object_digest(COMMIT, HEAD), ROOT_ID, FILE_ID))
+    )
+
+
+_NAMES = 8 + 256 * 4
+"""Where an index of version 2 has the names of objects."""
 
 
 def test_joined_packs_hold_everything_and_are_sound(tmp_path: Path) -> None:
