@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from gitsyncd import cli
+from gitsyncd.cli.parsing import make_parser
 from gitsyncd.core import controls, guard, writers
 from gitsyncd.core.compare import Owner
 from gitsyncd.core.images import ranked
@@ -164,7 +164,7 @@ def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 
 def commands() -> dict[str, argparse.ArgumentParser]:
     """The parsers of all commands, by name."""
-    parser = cli._parser()
+    parser = make_parser()
     return next(dict(a.choices) for a in parser._actions if isinstance(a, argparse._SubParsersAction))
 
 

@@ -10,7 +10,7 @@ import orjson
 import pytest
 import yaml
 
-from gitsyncd import cli
+from gitsyncd.cli.parsing import make_parser
 from gitsyncd.edges.config.load import load
 
 ROOT = Path(__file__).parents[2]
@@ -104,7 +104,7 @@ def test_the_documentation_has_agent_files_to_check() -> None:
 def test_a_command_line_of_the_documentation_can_be_parsed(page: str, line: str) -> None:
     words = shlex.split(re.split(r" (?:[|>&;#]|2>)", line)[0])
 
-    options = cli._parser().parse_args(words[1:])
+    options = make_parser().parse_args(words[1:])
 
     assert callable(options.run), page
 

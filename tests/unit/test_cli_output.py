@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gitsyncd.cli import _print_json, complain
+from gitsyncd.cli.output import complain, print_json
 from gitsyncd.model.errors import ConfigError, Rejected
 from gitsyncd.text.plan import plan_text
 from gitsyncd.text.status import View, status_text
@@ -28,7 +28,7 @@ def test_several_mistakes_of_the_agent_file_stay_several_lines(capsys: pytest.Ca
 
 
 def test_json_on_a_terminal_does_not_act_on_it(capsys: pytest.CaptureFixture[str]) -> None:
-    _print_json({"error": WILD})
+    print_json({"error": WILD})
 
     assert capsys.readouterr().out.replace("\n", "").isprintable()
 

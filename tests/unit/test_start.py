@@ -5,7 +5,7 @@ import sys
 
 _IMPORT = """
 import os
-from gitsyncd.cli import _no_default_trust
+from gitsyncd.cli.running import _no_default_trust
 os.environ["SSL_CERT_FILE"] = "/somewhere.pem"
 os.environ.pop("SSL_CERT_DIR", None)
 with _no_default_trust():
