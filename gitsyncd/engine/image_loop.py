@@ -131,6 +131,11 @@ class PolicyLoop:
                 f"{self.policy.image}: none of {len(tags)} tags fits the policy",
                 hint="Correct `select` or `filter` of the policy, or push an image that fits.",
             )
+        if choice.selected is None and not choice.held:
+            raise ImageNotFound(
+                f"{self.policy.image}: the registry lists tags that fit, and has no image for them",
+                hint="Push the image again, or check whether these credentials may read more than the list.",
+            )
 
     async def _choose(self, tags: Sequence[str], past: Past, now: datetime) -> Choice:
         conversation = choose(self.policy, tags, past, now)

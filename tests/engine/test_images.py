@@ -380,6 +380,21 @@ async def test_a_policy_whom_no_tag_fits_says_so() -> None:
     assert shop.log.events("registry unreachable")[0]["error"].endswith("none of 2 tags fits the policy")
 
 
+async def test_a_registry_that_lists_tags_and_has_no_image_for_them_is_told() -> None:
+    listing = registry("1.0.0", "1.1.0")
+    kept = dict(listing.images["registry.example.com/team/front"])
+    listing.images["registry.example.com/team/front"] = dict.fromkeys(kept)  # type: ignore[assignment]
+    shop = Workshop(policy(), files={FRONT: deployment("1.0.0")}, registry=listing)
+    async with shop:
+        await shop.settled()
+        assert "has no image for them" in shop.log.events("registry unreachable")[0]["error"]
+        listing.images["registry.example.com/team/front"] = kept
+        await asyncio.sleep(60)
+
+    assert shop.log.events("registry recovered")
+    assert shop.writer.files[FRONT] == deployment("1.1.0")
+
+
 # --- when ------------------------------------------------------------------------------------------------------------
 async def test_a_schedule_decides_when_a_registry_is_asked() -> None:
     nightly = policy(schedule=Schedule(cron="30 3 * * *", time_zone="Europe/Berlin"))
