@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from gitsyncd.engine.image_loop import PolicyLoop
+from gitsyncd.engine.marked_branch import MarkedBranch
 from gitsyncd.engine.update_loop import UpdateLoop
 from gitsyncd.model.target import Images
 
@@ -77,7 +78,7 @@ class Automation:
             self._writers.append(writer)
             loop = UpdateLoop(
                 update,
-                writer,
+                MarkedBranch(update, writer, editor, clock=self._clock),
                 editor,
                 self._makers.requests(agent, update),
                 agent=agent.name,
@@ -89,7 +90,8 @@ class Automation:
             self.updates.append(loop)
             for policy_loop in self.policies:
                 if policy_loop.policy.name in update.policies:
-                    policy_loop.updates.append(loop)
+                    policy_loop.branches.append(loop.branch)
+                    policy_loop.due.append(loop.bell)
                     loop.policies.append(policy_loop)
 
     def start(self, tasks: Tasks) -> None:

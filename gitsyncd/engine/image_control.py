@@ -61,9 +61,9 @@ class ImageControl:
 def _policy_status(loop: PolicyLoop) -> dict[str, Any]:
     selected = loop.selected
     written = [
-        {"update": update.update.name, "file": file, "line": mark.line, "part": mark.part, "value": mark.value}
-        for update in loop.updates
-        for file, mark in update.seen.marks.get(loop.policy.name, ())
+        {"update": branch.update, "file": file, "line": mark.line, "part": mark.part, "value": mark.value}
+        for branch in loop.branches
+        for file, mark in branch.seen.marks.get(loop.policy.name, ())
     ]
     return {
         "policy": loop.policy.name,
@@ -95,13 +95,13 @@ def _update_status(loop: UpdateLoop) -> dict[str, Any]:
         "update": update.name,
         "source": update.source,
         "branch": update.pushed,
-        "state": "failed" if loop.error else "ready" if loop.seen.commit else "unknown",
+        "state": "failed" if loop.error else "ready" if loop.branch.seen.commit else "unknown",
         "commit": loop.last.commit if loop.last else None,
         "committed": _moment(loop.last_at),
         "pull_request": loop.request_url or None,
         "problems": [
             {"file": problem.file, "line": problem.line, "error": problem.message, "hint": problem.hint}
-            for problem in loop.seen.problems
+            for problem in loop.branch.seen.problems
         ],
         **_trouble(loop.error),
     }

@@ -22,8 +22,8 @@ from gitsyncd.model.units import rfc3339
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from gitsyncd.engine.marked_branch import MarkedBranch
     from gitsyncd.engine.ports import Calendar, Clock, ImageRegistry, Log, Store
-    from gitsyncd.engine.update_loop import UpdateLoop
 
 _RETRY = timedelta(seconds=15)
 _CAP = timedelta(minutes=5)
@@ -47,8 +47,10 @@ class PolicyLoop:
         self, policy: ImagePolicy, registry: ImageRegistry, *, clock: Clock, calendar: Calendar, log: Log, store: Store
     ) -> None:
         self.policy = policy
-        self.updates: list[UpdateLoop] = []
-        """Where its choices are written, and what stands there now is read."""
+        self.branches: list[MarkedBranch] = []
+        """Where what stands now is read."""
+        self.due: list[Bell] = []
+        """Rung after each look: of those who write its choices."""
         self.bell = Bell()
         self.selected: Found | None = None
         self.since: datetime | None = None
@@ -112,8 +114,8 @@ class PolicyLoop:
                 self._failed(error)
             finally:
                 self.looks += 1
-        for update in self.updates:
-            update.bell.ring()
+        for bell in self.due:
+            bell.ring()
 
     async def _look(self) -> None:
         past = await self._past()
@@ -155,7 +157,7 @@ class PolicyLoop:
     async def _past(self) -> Past:
         """What is known beside the registry: what stands in Git, what must not come back, what is locked."""
         policy = self.policy
-        sights = [await update.sight() for update in self.updates]
+        sights = [await branch.sight() for branch in self.branches]
         marked = [standing(mark) for sight in sights for _, mark in sight.marks.get(policy.name, ())]
         tags = {found.tag for found in marked} - {""}
         known = self.selected

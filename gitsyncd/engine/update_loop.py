@@ -6,12 +6,9 @@ at a mark (`core.tagging`), how a file is changed and a commit pushed (edges), a
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from gitsyncd.core.backoff import next_delay
@@ -19,8 +16,8 @@ from gitsyncd.core.images import is_quarantined
 from gitsyncd.core.request_text import update_request
 from gitsyncd.core.tagging import message, move, new_values
 from gitsyncd.engine.trigger import Bell
-from gitsyncd.model.errors import GitsyncdError, ManifestInvalid, TooManyCommits
-from gitsyncd.model.image import QUARANTINE_FILE, Found, ImageChange, ImagePolicy, Mark, Quarantined
+from gitsyncd.model.errors import GitsyncdError, TooManyCommits
+from gitsyncd.model.image import Found, ImageChange, ImagePolicy, Mark
 from gitsyncd.model.units import rfc3339
 from gitsyncd.model.update import Proposal, Tip, Update, Written
 
@@ -28,30 +25,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from gitsyncd.engine.image_loop import PolicyLoop
-    from gitsyncd.engine.ports import Clock, FileEditor, Log, MergeRequests, Store, Writer
+    from gitsyncd.engine.marked_branch import MarkedBranch, Sight
+    from gitsyncd.engine.ports import Clock, FileEditor, Log, MergeRequests, Store
     from gitsyncd.model.update import MergeRequest
 
 _RETRY = timedelta(seconds=15)
 _CAP = timedelta(minutes=5)
-_FRESH_S = 2.0
-"""What was read so lately is not read again: policies that look at the same time share it."""
 _HOUR = timedelta(hours=1)
-
 
 Choices = Mapping[str, tuple[ImagePolicy, Found]]
 """By policy: it, and what it has come to."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sight:
-    """What a branch has for policies, as of one commit."""
-
-    commit: str = ""
-    marks: Mapping[str, Sequence[tuple[str, Mark]]] = field(default_factory=dict)
-    """By policy: file and mark."""
-    quarantined: Sequence[Quarantined] = ()
-    problems: Sequence[ManifestInvalid] = ()
-    """Files that cannot be read, and are left alone."""
 
 
 class UpdateLoop:
@@ -60,7 +43,7 @@ class UpdateLoop:
     def __init__(
         self,
         update: Update,
-        writer: Writer,
+        branch: MarkedBranch,
         editor: FileEditor,
         requests: MergeRequests | None,
         *,
@@ -74,13 +57,12 @@ class UpdateLoop:
         self.update = update
         self.policies: list[PolicyLoop] = []
         self.bell = Bell()
-        self.seen = Sight()
+        self.branch = branch
         self.last: Written | None = None
         self.last_at: datetime | None = None
         self.request_url = ""
         """Of the request to merge that is open, if any is known."""
         self.error: GitsyncdError | None = None
-        self._writer = writer
         self._editor = editor
         self._requests = requests
         self._requested: MergeRequest | None = None
@@ -91,51 +73,9 @@ class UpdateLoop:
         self._clock = clock
         self._log = log
         self._store = store
-        self._reading = asyncio.Lock()
-        self._read_at = -_FRESH_S
-        self._known: dict[str, tuple[bytes, tuple[Mark, ...]]] = {}
-        """By file: a digest of its content, and its marks."""
         self._failures = 0
         self._commits: list[datetime] = []
         self._remembered()
-
-    # --- Reading -------------------------------------------------------------------------------------------------
-
-    async def sight(self) -> Sight:
-        """What the branch has now. Raises `SourceError`."""
-        async with self._reading:
-            if self._clock.monotonic() - self._read_at >= _FRESH_S:
-                await self._writer.write(
-                    self._only_look, branch=self.update.branch, paths=self.update.paths, unless=self.seen.commit
-                )
-                self._read_at = self._clock.monotonic()
-            return self.seen
-
-    def _only_look(self, tip: Tip) -> None:
-        self.seen = self._sight(tip)
-
-    def _sight(self, tip: Tip) -> Sight:
-        marks: dict[str, list[tuple[str, Mark]]] = {}
-        problems: list[ManifestInvalid] = []
-        known = {}
-        for file, content in sorted(tip.files.items()):
-            if file == QUARANTINE_FILE:
-                continue
-            digest = sha256(content).digest()
-            before = self._known.get(file)
-            try:
-                found = before[1] if before and before[0] == digest else tuple(self._editor.marks(file, content))
-            except ManifestInvalid as error:
-                problems.append(error)
-                continue
-            known[file] = (digest, found)
-            for mark in found:
-                marks.setdefault(mark.policy, []).append((file, mark))
-        self._known = known
-        content = tip.files.get(QUARANTINE_FILE, b"")
-        # A file that says what must not come back and cannot be read stops everything: its error is raised.
-        quarantined = self._editor.quarantined(QUARANTINE_FILE, content).images if content else ()
-        return Sight(commit=tip.commit, marks=marks, quarantined=quarantined, problems=problems)
 
     # --- Writing -------------------------------------------------------------------------------------------------
 
@@ -165,7 +105,7 @@ class UpdateLoop:
         if not chosen:
             return
         try:
-            sight = await self.sight()
+            sight = await self.branch.sight()
             pending = _moves(_due(sight, chosen), chosen)
             written, changes = await self._commit(chosen) if pending else (None, [])
             if written is not None:
@@ -177,7 +117,7 @@ class UpdateLoop:
         self.error, self._failures = None, 0
         if written is not None:
             with suppress(GitsyncdError):  # told at the next look
-                await self.sight()
+                await self.branch.sight()
 
     async def _commit(self, chosen: Choices) -> tuple[Written | None, list[ImageChange]]:
         """What was pushed, and what it changes. Raises `SourceError`, `ManifestInvalid`."""
@@ -185,19 +125,16 @@ class UpdateLoop:
         spent = self._spent()
 
         def propose(tip: Tip) -> Proposal | None:
-            due = _due(self._sight(tip), chosen)
+            due = _due(self.branch.of(tip), chosen)
             changes[:] = _moves(due, chosen)
             if not changes or spent:
                 return None
             files = {file: self._editor.edited(file, tip.files[file], values) for file, values in due.items()}
             return Proposal(message=message(self.update.message, changes, agent=self._agent), files=files)
 
-        update = self.update
-        async with self._reading:
-            written = await self._writer.write(
-                propose, branch=update.branch, onto=update.push_branch, paths=update.paths
-            )
+        written = await self.branch.write(propose)
         if spent and changes:
+            update = self.update
             raise TooManyCommits(f"update {update.name} has made {update.max_commits_per_hour} commits within an hour")
         return written, changes
 
@@ -229,7 +166,6 @@ class UpdateLoop:
 
     def _done(self, written: Written, changes: Sequence[ImageChange]) -> None:
         self.last, self.last_at = written, self._clock.now()
-        self._read_at = -_FRESH_S
         self._commits.append(self.last_at)
         self._remember()
         self._log.info(

@@ -1,0 +1,101 @@
+"""A branch that policies write to: read for their marks, and written to, one at a time.
+
+Does not belong here: when that is done, and what is told of it (`update_loop`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+from gitsyncd.model.errors import ManifestInvalid
+from gitsyncd.model.image import QUARANTINE_FILE, Mark, Quarantined
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from gitsyncd.engine.ports import Clock, FileEditor, Writer
+    from gitsyncd.model.update import Proposal, Tip, Update, Written
+
+_FRESH_S = 2.0
+"""What was read so lately is not read again: policies that look at the same time share it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sight:
+    """What a branch has for policies, as of one commit."""
+
+    commit: str = ""
+    marks: Mapping[str, Sequence[tuple[str, Mark]]] = field(default_factory=dict)
+    """By policy: file and mark."""
+    quarantined: Sequence[Quarantined] = ()
+    problems: Sequence[ManifestInvalid] = ()
+    """Files that cannot be read, and are left alone."""
+
+
+class MarkedBranch:
+    """What an update reads, and writes to."""
+
+    def __init__(self, update: Update, writer: Writer, editor: FileEditor, *, clock: Clock) -> None:
+        self.update = update.name
+        self.seen = Sight()
+        """At the last look."""
+        self._update = update
+        self._writer = writer
+        self._editor = editor
+        self._clock = clock
+        self._busy = asyncio.Lock()
+        self._read_at = -_FRESH_S
+        self._known: dict[str, tuple[bytes, tuple[Mark, ...]]] = {}
+        """By file: a digest of its content, and its marks."""
+
+    async def sight(self) -> Sight:
+        """What the branch has now. Raises `SourceError`."""
+        async with self._busy:
+            if self._clock.monotonic() - self._read_at >= _FRESH_S:
+                await self._writer.write(
+                    self._only_look, branch=self._update.branch, paths=self._update.paths, unless=self.seen.commit
+                )
+                self._read_at = self._clock.monotonic()
+            return self.seen
+
+    async def write(self, propose: Callable[[Tip], Proposal | None]) -> Written | None:
+        """See the port `Writer`. What is written is not seen before the next `sight`."""
+        update = self._update
+        async with self._busy:
+            written = await self._writer.write(
+                propose, branch=update.branch, onto=update.push_branch, paths=update.paths
+            )
+        if written is not None:
+            self._read_at = -_FRESH_S
+        return written
+
+    def of(self, tip: Tip) -> Sight:
+        """What this tip has. Marks of files that did not change since the last time are not looked for again."""
+        marks: dict[str, list[tuple[str, Mark]]] = {}
+        problems: list[ManifestInvalid] = []
+        known = {}
+        for file, content in sorted(tip.files.items()):
+            if file == QUARANTINE_FILE:
+                continue
+            digest = sha256(content).digest()
+            before = self._known.get(file)
+            try:
+                found = before[1] if before and before[0] == digest else tuple(self._editor.marks(file, content))
+            except ManifestInvalid as error:
+                problems.append(error)
+                continue
+            known[file] = (digest, found)
+            for mark in found:
+                marks.setdefault(mark.policy, []).append((file, mark))
+        self._known = known
+        content = tip.files.get(QUARANTINE_FILE, b"")
+        # A file that says what must not come back and cannot be read stops everything: its error is raised.
+        quarantined = self._editor.quarantined(QUARANTINE_FILE, content).images if content else ()
+        return Sight(commit=tip.commit, marks=marks, quarantined=quarantined, problems=problems)
+
+    def _only_look(self, tip: Tip) -> None:
+        self.seen = self.of(tip)
