@@ -13,6 +13,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from gitsyncd.edges.forge.dialects import Ask
+from gitsyncd.edges.http import Trouble, failure, trusting
+from gitsyncd.edges.named_file import read_named
 from gitsyncd.model.errors import ForgeDenied, ForgeError, ForgeRefused, ForgeUnreachable
 
 if TYPE_CHECKING:
@@ -83,12 +85,8 @@ class Talk:
                     text += await response.content.read(_ANSWER_BYTES + 1 - len(text))
                 if response.status >= 300:
                     raise self._refused(response.status, response.headers, text)
-        except aiohttp.ClientError as error:
-            raise self._translated(error) from error
-        except TimeoutError as error:
-            raise ForgeUnreachable(f"{self._shown} does not answer: nothing came in time") from error
-        except OSError as error:
-            raise ForgeUnreachable(f"{self._shown} ended the connection in the middle") from error
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise self._failed(error) from error
         if len(text) > _ANSWER_BYTES:
             raise ForgeUnreachable(f"{self._shown} sends more than {_ANSWER_BYTES >> 20} MiB")
         try:
@@ -100,8 +98,7 @@ class Talk:
 
     def _token(self) -> str:
         try:
-            with self._token_file.open("rb") as file:
-                token = file.read(_TOKEN_BYTES).strip().decode("ascii")
+            token = read_named(self._token_file, _TOKEN_BYTES).strip().decode("ascii")
         except (OSError, UnicodeDecodeError) as error:
             why = getattr(error, "strerror", None) or "it holds more than a token"
             raise ForgeDenied(f"{self._shown}: the token file {self._token_file} cannot be read: {why}") from error
@@ -111,15 +108,12 @@ class Talk:
 
     def _trusting(self) -> ssl.SSLContext:
         try:
-            context = ssl.create_default_context(cafile=self._ca_file)
-        except (OSError, ssl.SSLError) as error:
+            return trusting(self._ca_file)
+        except ValueError as error:
             raise ForgeDenied(
-                f"{self._shown}: the CA file {self._ca_file} cannot be used: {error.strerror or 'not PEM'}",
+                f"{self._shown}: the CA file {self._ca_file} cannot be used: {error}",
                 hint="Check `tls.ca_file` of the source.",
             ) from error
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.keylog_filename = None  # type: ignore[assignment] # whatever $SSLKEYLOGFILE says
-        return context
 
     def _refused(self, status: int, headers: Mapping[str, str], text: bytes) -> ForgeError:
         said = _said(text)
@@ -145,15 +139,11 @@ class Talk:
             return ForgeRefused(f"{self._shown} does not accept the request ({status}){words}")
         return ForgeUnreachable(f"{self._shown} answers with status {status}")
 
-    def _translated(self, error: aiohttp.ClientError) -> ForgeError:
-        """No text of the library is passed on: it may quote an address or a header."""
-        import aiohttp  # see __aenter__
-
-        if isinstance(error, aiohttp.ClientConnectorCertificateError):
-            return ForgeDenied(
-                f"{self._shown}: the server's certificate is not trusted", hint="Check `tls.ca_file` of the source."
-            )
-        return ForgeUnreachable(f"{self._shown} cannot be reached ({type(error).__name__})")
+    def _failed(self, error: Exception) -> ForgeError:
+        found = failure(error)
+        if found.kind is Trouble.CERTIFICATE:
+            return ForgeDenied(f"{self._shown}: {found.words}", hint="Check `tls.ca_file` of the source.")
+        return ForgeUnreachable(f"{self._shown}: {found.words}")
 
 
 def _said(text: bytes) -> str:
