@@ -28,7 +28,7 @@ demo: env ## a real cluster, a Git repository and the daemon, with things to try
 	@DEMO_SCRIPT='$(DEMO_SCRIPT)' $(BIN)/python -m tests.demo
 
 test: env ## every test, real clusters and Git servers included
-	@$(BIN)/python -m tests.sandbox build
+	@$(BIN)/python -m tests.sandbox build --servers
 	@HYPOTHESIS_PROFILE=$${HYPOTHESIS_PROFILE:-full} $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not bench" $(ARGS)
 
 faults: env ## three hundred kills, two hundred faults by chance, and every network fault in every phase

@@ -310,11 +310,10 @@ class Proxy:
             return  # kept open, never read
         self._opening.discard(raw)
         if isinstance(fault, Babble):
-            with contextlib.suppress(OSError):
+            with raw, contextlib.suppress(OSError):  # closed, too, when the proxy ends meanwhile
                 await self._loop.sock_sendall(raw, fault.said)
                 async with asyncio.timeout(1):
                     await self._loop.sock_recv(raw, PIECE)
-            raw.close()
             return
         shown = self._now(Certificate)
         client = await self._secured(raw, shown.shown if shown else self._identity)

@@ -21,14 +21,14 @@ from urllib.parse import urlsplit
 
 from tests.gitserver.certificates import Authority
 from tests.registry.images import Image, digest
-from tests.sandbox.binaries import program
+from tests.sandbox.binaries import REGISTRY, program
 
 _USER, _PASSWORD = "robot", "c0rrect-horse"
 
 
 def program_file() -> str:
     """Built first where there is none. Raises `BuildFailed`."""
-    return shutil.which("docker-registry") or str(program("registry"))
+    return shutil.which(REGISTRY.installed) or str(program("registry"))
 
 
 class Registry:

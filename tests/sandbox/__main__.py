@@ -72,6 +72,9 @@ def _parser() -> argparse.ArgumentParser:
     down.set_defaults(run=_down)
 
     build = commands.add_parser("build", help="only build what is missing, and print the folder of the programs")
+    build.add_argument(
+        "--servers", action="store_true", help="also the registry and the forge that tests ask, about 5 minutes more"
+    )
     build.set_defaults(run=_build)
 
     kubectl = commands.add_parser("kubectl", help="run kubectl as the administrator of a cluster")
@@ -141,8 +144,8 @@ def _down(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _build(_: argparse.Namespace) -> int:
-    print(binaries.build_all())
+def _build(arguments: argparse.Namespace) -> int:
+    print(binaries.build_all(servers=arguments.servers))
     return 0
 
 

