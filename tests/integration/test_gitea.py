@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -21,15 +23,21 @@ from tests.gitserver.certificates import Authority
 
 pytestmark = pytest.mark.real
 
-REQUEST = MergeRequest(head="updates", base="main", title="Update front", body="| a |\n| b |", labels=("images", "bot"))
+_NUMBERS = itertools.count()
 
 
 @dataclass(frozen=True, slots=True)
 class Rig:
-    """One repository with a branch `updates` that is a commit ahead."""
+    """One repository with a branch `head` that is a commit ahead."""
 
     gitea: Gitea
     token_file: Path
+    head: str
+
+    @property
+    def request(self) -> MergeRequest:
+        labels = ("images", "bot")
+        return MergeRequest(head=self.head, base="main", title="Update front", body="| a |\n| b |", labels=labels)
 
     def client(self) -> ForgeClient:
         return ForgeClient(
@@ -45,9 +53,18 @@ class Rig:
         body = {"content": "YQ==", "branch": "main", "new_branch": branch, "message": f"Add {path}"}
         self.gitea.ask("POST", f"/repos/{PROJECT}/contents/{path}", body)
 
-    def requests(self, state: str = "open") -> list[Any]:
-        found: list[Any] = self.gitea.ask("GET", f"/repos/{PROJECT}/pulls?state={state}")
+    def requests(self) -> list[Any]:
+        found: list[Any] = self.gitea.ask("GET", f"/repos/{PROJECT}/pulls?state=open")
         return found
+
+    def merge(self, number: str) -> None:
+        """As soon as Gitea has found out that it can be merged; it refuses before."""
+        path = f"/repos/{PROJECT}/pulls/{number}"
+        until = time.monotonic() + 30
+        while not self.gitea.ask("GET", path)["mergeable"]:
+            assert time.monotonic() < until, "it cannot be merged"
+            time.sleep(0.05)
+        self.gitea.ask("POST", f"{path}/merge", {"Do": "merge"})
 
 
 @pytest.fixture(scope="module")
@@ -58,15 +75,14 @@ def gitea(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gitea]:
 
 
 @pytest.fixture
-def rig(gitea: Gitea, tmp_path: Path) -> Iterator[Rig]:
+def rig(gitea: Gitea, tmp_path: Path) -> Rig:
     token_file = tmp_path / "token"
     token_file.write_text(gitea.token)
-    rig = Rig(gitea, token_file)
-    rig.change("updates", "one")
-    yield rig
-    for each in rig.requests():
-        gitea.ask("PATCH", f"/repos/{PROJECT}/pulls/{each['number']}", {"state": "closed"})
-    gitea.ask("DELETE", f"/repos/{PROJECT}/branches/updates")
+    # A branch of its own for each test: a while after one is deleted, Gitea closes every request from its name, a new
+    # one of the next test, too.
+    rig = Rig(gitea, token_file, head=f"updates-{next(_NUMBERS)}")
+    rig.change(rig.head, rig.head)
+    return rig
 
 
 @pytest.fixture
@@ -104,13 +120,13 @@ async def test_it_is_opened_once_and_kept_up_to_date(rig: Rig) -> None:
     rig.change("of-a-person", "two")
     rig.gitea.ask("POST", f"/repos/{PROJECT}/pulls", {"head": "of-a-person", "base": "main", "title": "Mine"})
 
-    first = await rig.client().ensure(REQUEST)
-    again = await rig.client().ensure(REQUEST)
-    moved = await rig.client().ensure(replace(REQUEST, title="Update 2 images", body="another"))
+    first = await rig.client().ensure(rig.request)
+    again = await rig.client().ensure(rig.request)
+    moved = await rig.client().ensure(replace(rig.request, title="Update 2 images", body="another"))
 
     assert first == again == moved
     assert first.startswith(f"{rig.gitea.address}/{PROJECT}/pulls/")
-    [made] = [each for each in rig.requests() if each["head"]["ref"] == "updates"]
+    [made] = [each for each in rig.requests() if each["head"]["ref"] == rig.head]
     assert (made["title"], made["body"], made["base"]["ref"]) == ("Update 2 images", "another", "main")
     assert {label["name"] for label in made["labels"]} == {"images", "bot"}
     [mine] = [each for each in rig.requests() if each["head"]["ref"] == "of-a-person"]
@@ -118,11 +134,11 @@ async def test_it_is_opened_once_and_kept_up_to_date(rig: Rig) -> None:
 
 
 async def test_it_is_closed_with_its_reason_when_there_is_nothing_left_to_merge(rig: Rig) -> None:
-    await rig.client().ensure(REQUEST)
-    number = next(each["number"] for each in rig.requests() if each["head"]["ref"] == "updates")
+    await rig.client().ensure(rig.request)
+    number = next(each["number"] for each in rig.requests() if each["head"]["ref"] == rig.head)
 
-    assert await rig.client().withdraw("updates", "main", "Everything of this has arrived otherwise.")
-    assert not await rig.client().withdraw("updates", "main", "Everything of this has arrived otherwise.")
+    assert await rig.client().withdraw(rig.head, "main", "Everything of this has arrived otherwise.")
+    assert not await rig.client().withdraw(rig.head, "main", "Everything of this has arrived otherwise.")
 
     closed = rig.gitea.ask("GET", f"/repos/{PROJECT}/pulls/{number}")
     assert closed["state"] == "closed"
@@ -134,19 +150,19 @@ async def test_a_token_that_it_does_not_know(rig: Rig) -> None:
     rig.token_file.write_text("0" * 40)
 
     with pytest.raises(ForgeDenied, match="refuses the token of"):
-        await rig.client().ensure(REQUEST)
+        await rig.client().ensure(rig.request)
 
 
 # --- Git ---------------------------------------------------------------------------------------------------------------
 async def test_what_is_pushed_is_one_request_that_a_person_merges(rig: Rig, writer: GitWriter) -> None:
     written = await writer.write(puts("web/new.yaml"), branch="main", onto="images")
     assert written is not None
-    url = await rig.client().ensure(replace(REQUEST, head="images"))
+    url = await rig.client().ensure(replace(rig.request, head="images"))
 
     number = url.rpartition("/")[2]
     changed = rig.gitea.ask("GET", f"/repos/{PROJECT}/pulls/{number}/files")
     assert [each["filename"] for each in changed] == ["web/new.yaml"]
-    rig.gitea.ask("POST", f"/repos/{PROJECT}/pulls/{number}/merge", {"Do": "merge"})
+    rig.merge(number)
 
     assert rig.gitea.ask("GET", f"/repos/{PROJECT}/contents/web/new.yaml?ref=main")["size"] == len(CONTENT)
     seen: list[Tip] = []

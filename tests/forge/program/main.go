@@ -3,7 +3,9 @@ package main
 
 import (
 	"database/sql"
+	"database/sql/driver"
 	"os"
+	"strings"
 	"time"
 
 	"code.gitea.io/gitea/cmd"
@@ -11,8 +13,17 @@ import (
 	"modernc.org/sqlite"
 )
 
+// The address that Gitea gives is for another driver, and asks for a cache that is shared: there, a connection that
+// finds a table locked fails at once instead of waiting. https://www.sqlite.org/sharedcache.html
+type waiting struct{ sqlite.Driver }
+
+func (w *waiting) Open(address string) (driver.Conn, error) {
+	return w.Driver.Open(strings.Replace(address, "cache=shared",
+		"_pragma=busy_timeout(20000)&_pragma=journal_mode(WAL)", 1))
+}
+
 func init() {
-	sql.Register("sqlite3", &sqlite.Driver{})
+	sql.Register("sqlite3", &waiting{})
 	setting.EnableSQLite3 = true
 	setting.SupportedDatabaseTypes = append(setting.SupportedDatabaseTypes, "sqlite3")
 	setting.AppVer = "1.26.0"
