@@ -197,6 +197,7 @@ class TargetLoop:
         asked = revision
         if scope is None:
             self._enter(TargetState.SYNCING)
+            self.view.require()  # what this cluster's record says is not known before
             old = self.view.heritage(self.target)
             floor = self._gatherer.inventory().commit or (old.commit if old is not None else "")
             revision = await self.track.trusted(asked, floor)
