@@ -89,6 +89,8 @@ class TargetLoop:
         """The one that the last full turn worked with."""
         self.problems: dict[ObjectId | None, GitsyncdError] = {}
         """By object; None for the target as a whole."""
+        self.left: frozenset[ObjectId] = frozenset()
+        """Objects that Git names and that are left to others, as of the last full look."""
         self.refused: Plan | None = None
         self.held_back = False
         """The admitted commit does not descend from what this cluster's own record says was applied."""
@@ -243,6 +245,7 @@ class TargetLoop:
             self.revision = revision
             self.refused = report.plan if report.plan.refused is not None else None
             self._objects = report.objects
+            self.left = report.left
             self._full_due = self._clock.monotonic() + self.target.interval.total_seconds()
         if failures:
             self._retry_later(revision, list(self.problems.values()), partial=report.partial)
@@ -428,11 +431,11 @@ class TargetLoop:
         self.bell.ring()
 
     def health(self) -> Health:
-        """The worst health among the objects that Git wants."""
+        """The worst health among the objects that Git wants and that are not left to others."""
         claims = self.view.claims.get(self.target.name)
-        if claims is None or not claims.ids:
+        if claims is None or not (claims.ids or claims.commit):
             return Health(HealthStatus.UNKNOWN)
-        return self.reconciler.health(claims.ids)
+        return self.reconciler.health(claims.ids - self.left)
 
     async def until_turned(self, after: int) -> None:
         """Until a turn that began after `after` turns had ended is over, and none is due at once."""
