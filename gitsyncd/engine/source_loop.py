@@ -198,7 +198,8 @@ class Track:
                 await self._fall_back(before)
             return
         previous = self.admitted
-        self.held = ""
+        if self.held:
+            self.held, self.since = "", self._clock.now()
         revision = await self.mirror.revision(self.source.name, self.source.branch, decision.commit)
         self.admitted = revision
         if previous is None or previous.commit != revision.commit:
@@ -243,7 +244,8 @@ class Track:
         self._ring()
 
     def _hold(self, revision: str, admitted: str, reason: str) -> None:
-        self.held = reason
+        if self.held != reason:
+            self.held, self.since = reason, self._clock.now()
         if self._say_held(revision, admitted, reason):
             self._ring()
 
