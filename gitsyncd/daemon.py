@@ -150,7 +150,7 @@ class Daemon:
     async def _first_turns(self, fleet: Fleet, control: Control, *, wait: bool, once: bool) -> bool:
         """Until every target had its first turn, or failed it.
 
-        Whether all are in sync (and, asked to wait, healthy).
+        Whether all are in sync with what the remotes say now (and, asked to wait, healthy).
         """
         while untried := [loop for loop in fleet.targets if not loop.tried.is_set()]:
             await untried[0].tried.wait()
@@ -166,7 +166,7 @@ class Daemon:
         for loop in fleet.targets:
             while loop.state is TargetState.SYNCING:
                 await loop.until_turned(loop.finished)
-        synced = all(loop.state is TargetState.IN_SYNC for loop in fleet.targets)
+        synced = all(loop.state is TargetState.IN_SYNC and loop.track.error is None for loop in fleet.targets)
         if synced and wait:
             waits = (loop.until_healthy(lambda: True) for loop in fleet.targets if loop.target.wait)
             return all(await asyncio.gather(*waits))

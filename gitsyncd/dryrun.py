@@ -25,7 +25,7 @@ from gitsyncd.model.source import Revision
 from gitsyncd.wiring import Fleet, Silence
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from gitsyncd.engine.cluster_view import ClusterView
@@ -71,9 +71,16 @@ async def preview(
             except GitsyncdError as error:
                 error.subject = error.subject or loop.target.id
                 errors.append(error)
+        if ref is None and directory is None:
+            errors += _unasked(loop.track for loop in chosen if loop.target.id not in failed)
         return {"targets": shown, "errors": errors}
     finally:
         await fleet.close()
+
+
+def _unasked(tracks: Iterable[Track]) -> list[GitsyncdError]:
+    """Remotes that gave no answer. What was planned is what the mirror holds, and may be old."""
+    return [track.error for track in dict.fromkeys(tracks) if track.error is not None]
 
 
 def _held(track: Track) -> dict[str, Any] | None:

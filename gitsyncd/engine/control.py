@@ -204,8 +204,8 @@ class Control:
         await loop.until_turned(turns_before)
         while loop.state is TargetState.SYNCING:
             await loop.until_turned(loop.finished)
-        if loop.state is not TargetState.IN_SYNC:
-            return False
+        if loop.state is not TargetState.IN_SYNC or loop.track.error is not None:
+            return False  # what the remote could not be asked for is not in sync
         return not loop.target.wait or await loop.until_healthy(lambda: loop.state is not TargetState.SYNCING)
 
     # --- approvals -----------------------------------------------------------------------------------------------

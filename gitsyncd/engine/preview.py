@@ -13,11 +13,12 @@ import orjson
 
 from gitsyncd.core.compare import removes
 from gitsyncd.core.fields import FieldPath, changed_values, children
+from gitsyncd.core.guard import NEEDS_APPROVAL
 from gitsyncd.core.ignore import keep_live
 from gitsyncd.core.ownership import blame
 from gitsyncd.core.redact import redact_value, redact_values
 from gitsyncd.model.answers import ApplyOptions
-from gitsyncd.model.errors import GitsyncdError
+from gitsyncd.model.errors import GitsyncdError, Immutable
 from gitsyncd.model.plan import Operation
 from gitsyncd.model.units import rfc3339
 
@@ -55,7 +56,10 @@ class Preview:
         Raises `GitsyncdError` where no plan can be made.
         """
         facts, plan = await self._reconciler.look(revision)
-        changes = await asyncio.gather(*(self._change(change, fields=fields) for change in _all(plan)))
+        unknown = self._unknown(plan, facts.desired)
+        changes = await asyncio.gather(
+            *(self._change(change, fields=fields) for change in _all(plan) if change.id not in unknown)
+        )
         return {
             "target": self._target.id,
             "revision": str(revision),
@@ -63,10 +67,23 @@ class Preview:
             "refused": _refused(plan),
             "changes": [
                 *changes,
-                *(_unseen(object_id, error) for object_id, error in facts.unseen.items()),
+                *(_blocked(object_id, error) for object_id, error in unknown.items()),
+                *(_blocked(object_id, error) for object_id, error in facts.unseen.items()),
             ],
             "keep": plan.keep,
         }
+
+    def _unknown(self, plan: Plan, wanted: Desired) -> dict[ObjectId, GitsyncdError]:
+        """Objects of the plan whose kind neither the cluster nor Git knows: a turn sends nothing of them."""
+        found: dict[ObjectId, GitsyncdError] = {}
+        for change in plan.changes:
+            manifest = wanted.unknown.get(change.id)
+            if manifest is not None:
+                try:
+                    self._view.resource(change.id, manifest.api_version)
+                except GitsyncdError as error:
+                    found[change.id] = error
+        return found
 
     async def _change(self, change: Change, *, fields: bool) -> dict[str, Any]:
         path = change.manifest.origin.file if change.manifest else change.entry.path if change.entry else ""
@@ -80,11 +97,19 @@ class Preview:
         notes = [change.manifest.left_out if change.manifest else "", _REPORTED if change.report_only else ""]
         if any(notes):
             shown["note"] = "; ".join(filter(None, notes))
-        if fields and change.operation in _COMPARED:
+        # Only the API server knows whether an object has to be made anew.
+        may_recreate = change.manifest is not None and change.manifest.controls.recreate
+        may_recreate = may_recreate and (change.id.group, change.id.kind) not in NEEDS_APPROVAL
+        if (fields or may_recreate) and change.operation in _COMPARED:
             try:
-                shown["fields"] = await self._fields(change)
+                rows = await self._fields(change)
             except GitsyncdError as error:
-                shown |= {"error": error.message, "remedy": error.remedy, "hint": error.hint}
+                if may_recreate and isinstance(error, Immutable):
+                    shown["operation"] = Operation.RECREATE
+                elif fields:
+                    shown |= {"error": error.message, "remedy": error.remedy, "hint": error.hint}
+            else:
+                shown["fields"] = rows if fields else []
         return shown
 
     async def _fields(self, change: Change) -> list[dict[str, Any]]:
@@ -195,7 +220,7 @@ def _refused(plan: Plan) -> dict[str, Any] | None:
     return {"reason": refused.reason, "prune": refused.prune, "limit": refused.limit} if refused else None
 
 
-def _unseen(object_id: ObjectId, error: GitsyncdError) -> dict[str, Any]:
+def _blocked(object_id: ObjectId, error: GitsyncdError) -> dict[str, Any]:
     return {
         "object": str(object_id),
         "operation": Operation.BLOCK,

@@ -450,7 +450,7 @@ class TargetLoop:
         news = asyncio.Event()
         self.view.news.add(news)
         try:
-            async with asyncio.timeout(self.target.wait_timeout.total_seconds()):
+            async with asyncio.timeout(min(self.target.wait_timeout, self.target.timeout).total_seconds()):
                 while True:
                     health = self.health()
                     if health.status is HealthStatus.CURRENT and is_done():

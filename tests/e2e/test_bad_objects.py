@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -170,6 +171,28 @@ def test_an_object_that_may_be_recreated_is_when_a_field_cannot_change(slot: Slo
     assert before is not None and after is not None
     assert after["data"]["value"] == "new"
     assert after["metadata"]["uid"] != before["metadata"]["uid"]
+
+
+def test_a_plan_says_what_would_be_made_anew_and_what_is_of_no_kind(slot: Slot, tmp_path: Path) -> None:
+    slot.commit({"fixed.yaml": fixed("old", on_immutable="recreate")})
+    slot.event("target in sync")
+    (tmp_path / "fixed.yaml").write_text(fixed("new", on_immutable="recreate"))
+    (tmp_path / "odd.yaml").write_text(manifest("Oddity", "odd", "odd.example/v1"))
+
+    plans = [
+        slot.fleet.agent.run(command, slot.target, "--dir", str(tmp_path), "--output", "json")
+        for command in ("plan", "diff")
+    ]
+
+    for plan in plans:
+        (target,) = plan.json["targets"]
+        fixed_one, odd = sorted(target["changes"], key=lambda change: str(change["object"]))
+        assert fixed_one["operation"] == "recreate"
+        assert "error" not in fixed_one
+        assert odd["operation"] == "block"
+        assert "Oddity" in odd["reason"]
+        assert odd["hint"]
+        assert plan.code == 1
 
 
 def test_a_volume_claim_is_never_recreated(slot: Slot) -> None:

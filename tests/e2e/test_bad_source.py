@@ -54,22 +54,25 @@ def world(bare_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> It
     bare_cluster.create_namespace("bad-source")
     (folder / "right").write_text("letmein")
     (folder / "wrong").write_text("hunter2")
+    (folder / "now-and-then").write_text("letmein")
     with GitServer(folder / "repos", authority=ours, credentials=("git", "letmein")) as server, unused_port() as port:
         right: Json = {
             "auth": {"username": "git", "password_file": str(folder / "right")},
             "tls": {"ca_file": str(ours.ca_file)},
         }
         wrong: Json = {**right, "auth": {"username": "git", "password_file": str(folder / "wrong")}}
-        for name in ("good", "no-branch", "wrong-password", "wrong-ca", "nobody-listens"):
+        for name in ("good", "no-branch", "wrong-password", "wrong-ca", "nobody-listens", "now-and-then"):
             server.create(name).commit({"a.yaml": config_map(name)}, branch="trunk" if name == "no-branch" else "main")
         server.create("empty")
         for name in ("good", "no-branch", "empty", "no-repository"):
             agent.source(name, server.url(name), **right)
         agent.source("wrong-password", server.url("wrong-password"), **wrong)
+        then: Json = {**right, "auth": {"username": "git", "password_file": str(folder / "now-and-then")}}
+        agent.source("now-and-then", server.url("now-and-then"), **then)
         agent.source("wrong-ca", server.url("wrong-ca"), **{**right, "tls": {"ca_file": str(others.ca_file)}})
         agent.source("nobody-listens", f"https://127.0.0.1:{port}/x.git", **right)
         agent.source("no-folder", f"file://{folder}/no-folder.git")
-        for name in ("good", *BAD):
+        for name in ("good", "now-and-then", *BAD):
             agent.target(name, name, path=".", namespace="bad-source")
         with agent.start() as daemon:
             yield World(daemon, agent, folder, server, bare_cluster)
@@ -116,6 +119,23 @@ def test_a_password_that_is_mended_is_used_without_a_restart(world: World) -> No
 
     world.daemon.wait_for("source recovered", source="wrong-password", within_s=60)
     world.daemon.wait_for("target in sync", target="wrong-password@here")
+
+
+def test_what_could_not_be_asked_for_is_never_called_in_sync(world: World) -> None:
+    """In sync with what was known is not in sync with what was pushed a moment ago."""
+    world.daemon.wait_for("target in sync", target="now-and-then@here")
+    password = world.folder / "now-and-then"
+    password.write_text("hunter2")
+    planned = world.agent.run("plan", "now-and-then")
+    synced = world.agent.run("sync", "now-and-then", "--wait")
+    password.write_text("letmein")
+
+    what, fix = planned.complaint
+    assert (planned.code, synced.code) == (2, 1)
+    assert "nothing to do" in planned.stdout
+    assert "401" in what
+    assert "auth" in fix
+    assert world.agent.run("sync", "now-and-then", "--wait").code == 0
 
 
 def test_the_first_commit_of_an_empty_repository_is_applied(world: World) -> None:

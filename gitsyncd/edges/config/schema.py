@@ -355,7 +355,9 @@ class Wait(Section):
     """Health, for commands that are given `--wait`. A turn itself ends when everything is applied."""
 
     enabled: bool = Field(True, description="`false`: in sync is enough for `--wait`.")
-    timeout: Duration = Field("5m", description="How long `--wait` waits for health.")
+    timeout: Duration = Field(
+        "5m", description="How long `--wait` waits for health; no longer than the target's `timeout`."
+    )
 
 
 class Target(Section):
@@ -374,7 +376,10 @@ class Target(Section):
     clusters: Selection | None = Field(None, description="Which clusters; left out, every cluster.")
     namespace: DnsLabel = Field("default", description="For namespaced objects that name none.")
     interval: Duration = Field("10m", description="A full look even when nothing was heard.")
-    timeout: Duration = Field("5m", description="Of one turn; what is left then is done by the next.")
+    timeout: Duration = Field(
+        "5m",
+        description="Of one turn; what is left then is done by the next. With `--wait`, of waiting for health, too.",
+    )
     retry_interval: Duration = Field("30s", description="First retry after a failed turn; doubles up to `interval`.")
     prune: Prune = Field(Prune(), description=Prune.__doc__)
     drift: Drift = Field(Drift(), description=Drift.__doc__)
