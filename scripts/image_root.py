@@ -62,7 +62,7 @@ def main() -> None:
     program = root / "usr/local/bin/gitsyncd"
     program.parent.mkdir(parents=True, exist_ok=True)
     # -I: nothing in the environment or the working directory changes what is imported.
-    program.write_text(f"#!{INTERPRETER} -I\nimport sys\nfrom gitsyncd.cli import main\nsys.exit(main())\n")
+    program.write_text(f"#!{INTERPRETER} -I\nimport sys\nfrom gitsyncd.__main__ import start\nsys.exit(start())\n")
     (root / "etc/ssl/certs").mkdir(parents=True)
     (root / "etc/passwd").write_text(f"gitsyncd:x:{USER}:{USER}:gitsyncd:/var/lib/gitsyncd:/nonexistent\n")
     (root / "etc/group").write_text(f"gitsyncd:x:{USER}:\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from gitsyncd import interrupts
 from gitsyncd.cli.agent_file import load
 from gitsyncd.cli.output import DIFFERS, DONE, REFUSED, WRONG, complain, print_answer, print_json
 from gitsyncd.model.errors import UsageError
@@ -55,6 +56,7 @@ def _preview(options: argparse.Namespace, *, fields: bool) -> int:
     from gitsyncd.text.plan import plan_text
 
     configuration = load(options)
+    interrupts.ready()
     answer = asyncio.run(preview(configuration, options.targets, ref=options.ref, directory=options.dir, fields=fields))
     errors = answer.pop("errors")
     print_answer(options, answer, lambda: plan_text(answer, colours=screen.colours(sys.stdout)))
@@ -78,6 +80,7 @@ def rbac(options: argparse.Namespace) -> int:
     question = RightsQuestion(
         scope=Scope(options.scope), ref=options.ref, directory=options.dir, subject=_subject(options)
     )
+    interrupts.ready()
     answer = asyncio.run(rights(load(options), options.targets, question))
     errors = answer.pop("errors")
     print_answer(options, answer, lambda: rbac_yaml(answer))

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from gitsyncd import interrupts
 from gitsyncd.cli.agent_file import load
 from gitsyncd.cli.output import DIFFERS, DONE, WRONG, print_answer, print_json, write
 from gitsyncd.model.errors import LocalError, UsageError
@@ -214,6 +215,7 @@ def _load(options: argparse.Namespace) -> Configuration:
 def _ask(configuration: Configuration, call: str, **arguments: Any) -> Any:
     from gitsyncd.edges.web.local import ask
 
+    interrupts.ready()
     return ask(configuration.agent.socket, call, **arguments)
 
 
@@ -221,6 +223,7 @@ def _ask_soon(configuration: Configuration, call: str, **arguments: Any) -> Any:
     """What the daemon answers at once, unless something is very wrong with it."""
     from gitsyncd.edges.web.local import ask
 
+    interrupts.ready()
     return ask(configuration.agent.socket, call, within_s=_SOON_S, **arguments)
 
 
