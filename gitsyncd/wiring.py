@@ -177,7 +177,7 @@ class Fleet:
         self.chronicles: dict[str, Chronicle] = {}
         self.rollbacks = Rollback(
             self.gatherers,
-            lambda: self.configuration.images.updates,
+            lambda: self.configuration.images,
             lambda update: self.edges.images.writer(self.configuration.agent, update),
             lambda update: self.edges.images.requests(self.configuration.agent, update),
             self.edges.images.editor(),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from gitsyncd import interrupts
 from gitsyncd.cli.agent_file import load
 from gitsyncd.cli.output import DIFFERS, DONE, WRONG, print_answer, print_json, write
-from gitsyncd.model.errors import LocalError, UsageError
+from gitsyncd.model.errors import GitsyncdError, UsageError
 from gitsyncd.model.printable import masked
 from gitsyncd.model.units import parse_period
 from gitsyncd.text import screen
@@ -135,27 +135,40 @@ def history(options: argparse.Namespace) -> int:
 def rollback(options: argparse.Namespace) -> int:
     from gitsyncd.text.rollback import rollback_text
 
+    not_pushed, options.failure = options.failure, WRONG
+    _check_rollback(options)
     configuration = _load(options)
-    asked = {
-        "target": options.target,
-        "to": options.to,
-        "reason": options.reason,
-        "pull_request": options.pull_request,
-    }
-    pushed, options.failure = options.failure, WRONG
     try:
-        way = _ask(configuration, "rollback", **asked)
-    except LocalError:
-        options.failure = pushed
+        answer = _ask(
+            configuration,
+            "rollback",
+            target=options.target,
+            to=options.to,
+            reason=options.reason,
+            pull_request=options.pull_request,
+            yes=options.yes,
+        )
+    except UsageError:
+        raise
+    except GitsyncdError:
+        options.failure = not_pushed
         raise
     if not options.yes:
         raise UsageError(
-            rollback_text(way), hint=f"If that is meant: gitsyncd rollback {options.target} --to {way['to']} --yes"
+            rollback_text(answer),
+            hint=f"If that is meant: gitsyncd rollback {options.target} --to {answer['to']} --yes",
         )
-    options.failure = pushed
-    answer = _ask(configuration, "rollback", **(asked | {"to": way["to"], "yes": True}))
     print_answer(options, answer, lambda: rollback_text(answer))
     return DONE
+
+
+def _check_rollback(options: argparse.Namespace) -> None:
+    if options.to == "":
+        raise UsageError("--to: is empty", hint="Name a commit, or leave --to out for the last good one.")
+    if not options.reason.strip() or not options.reason.isprintable():
+        raise UsageError(
+            "--reason: is empty, or has more than one line", hint='Write for example --reason "it crashes".'
+        )
 
 
 def images(options: argparse.Namespace) -> int:

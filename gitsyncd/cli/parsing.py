@@ -143,7 +143,7 @@ _COMMANDS: dict[str, tuple[Command, str, str, int, Sequence[_Argument]]] = {
         "gitsyncd rollback web@eu-1\n  gitsyncd rollback web@eu-1 --to 9b1d3f0 --yes", DIFFERS,
         [
             _TARGET,
-            (["--to"], {"default": "", "metavar": "COMMIT", "help": "left out: the last that was in sync and healthy"}),
+            (["--to"], {"metavar": "COMMIT", "help": "left out: the last that was in sync and healthy"}),
             (["--reason"], {
                 "default": "rolled back by hand", "metavar": "TEXT", "help": "in the commit and the quarantine file",
             }),

@@ -1,4 +1,4 @@
-"""How the history of a target grows, what is kept of it, and which revision was the last good one.
+"""How the history of a target grows, what is kept of it, and which revisions were good.
 
 Pure: what has happened is told by the caller, with its moment. Where a history is kept is the business of an edge.
 """
@@ -77,11 +77,9 @@ def _with_latest(history: History, latest: Passage) -> History:
 
 
 # --- Asking ----------------------------------------------------------------------------------------------------------
-def last_good(history: History, content: str) -> str | None:
-    """The commit of the last revision that was in sync and healthy, with other content than this; None for none."""
-    return next(
-        (passage.commit for passage in history.passages if passage.is_good and passage.content != content), None
-    )
+def good_ones(history: History, content: str) -> list[Passage]:
+    """The revisions that were in sync and healthy, with other content than this; the newest first."""
+    return [passage for passage in history.passages if passage.is_good and passage.content != content]
 
 
 # --- Text ------------------------------------------------------------------------------------------------------------

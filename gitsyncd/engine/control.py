@@ -269,7 +269,7 @@ class Control:
             raise UsageError(f"{name} is on several clusters: {ids}", hint="Name one of them as TARGET@CLUSTER.")
         loop = chosen[0]
         history = await self._chronicles[loop.target.id].history()
-        way = await self._rollbacks.way(loop, to, history)
+        way = await self._rollbacks.way(loop, to, history, by_request=by_request)
         if not confirmed:
             return way.as_json()
         return await self._rollbacks.commit(loop, way, reason, by_request=by_request)

@@ -88,6 +88,13 @@ class Mirror(Protocol):
     async def tree_id(self, commit: str, path: str) -> str:
         """Identity of the files below `path`: equal ids, equal files. Raises `RevisionNotFound` for a missing path."""
 
+    async def touching(self, path: str, commit: str, *, since: str | None = None) -> Sequence[str]:
+        """Commits that `commit` has and `since` has not, and that changed what is below `path`; the newest first, and
+        of many only those.
+
+        Without `since` it is about that one commit alone. Raises `RevisionNotFound` for an unknown `commit`.
+        """
+
     async def snapshot(self, commit: str, path: str) -> Snapshot:
         """All regular files below `path`, read and verified.
 

@@ -7,32 +7,35 @@ made and pushed (an edge), and applying it, which happens by the ordinary way.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from gitsyncd.core.containers import images_of
-from gitsyncd.core.history import identity, last_good
-from gitsyncd.core.reference import reference
+from gitsyncd.core.going_back import Barred, contents_of, kept_out
+from gitsyncd.core.history import good_ones, identity
 from gitsyncd.core.request_text import rollback_request
 from gitsyncd.model.errors import (
     ClusterError,
+    PushContended,
     RenderError,
     RevisionNotFound,
     SourceError,
     SourceUnreachable,
     UsageError,
 )
-from gitsyncd.model.image import QUARANTINE_FILE, Quarantined, QuarantinedCommit
+from gitsyncd.model.image import QUARANTINE_FILE, Quarantine, Quarantined, QuarantinedCommit
 from gitsyncd.model.units import rfc3339
-from gitsyncd.model.update import Author, MergeRequest, Proposal, Tip, Update
+from gitsyncd.model.update import Author, MergeRequest, Proposal, Restored, Tip, Update
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from gitsyncd.engine.facts import Gatherer
     from gitsyncd.engine.ports import Clock, FileEditor, Log, MergeRequests, Writer
     from gitsyncd.engine.target_loop import TargetLoop
     from gitsyncd.model.history import History
+    from gitsyncd.model.target import Images
 
 TRAILER = "Gitsyncd-Rollback"
 _FEWEST_DIGITS = 7
@@ -48,8 +51,16 @@ class Way:
     branch: str
     start: str
     end: str
+    tip: str
+    """The branch as it was looked at: what is below the path there gives way."""
+    commits: tuple[str, ...]
+    """What must not come back: the start, and the commit that brought what it has."""
     images: tuple[Quarantined, ...]
-    """Images of the start that the end does not have."""
+    """Of the start, and not of the end."""
+    reverted: tuple[str, ...] = ()
+    """Commits on the way from the start to the tip: never looked at, and taken back as well."""
+    passed_over: tuple[str, ...] = ()
+    """Good ones after the end that are quarantined."""
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -62,6 +73,8 @@ class Way:
             "quarantined": [
                 {"image": entry.image, "tag": entry.tag, "digest": entry.digest or None} for entry in self.images
             ],
+            "reverted": list(self.reverted),
+            "passed_over": list(self.passed_over),
         }
 
 
@@ -71,7 +84,7 @@ class Rollback:
     def __init__(
         self,
         gatherers: Mapping[str, Gatherer],
-        updates: Callable[[], Sequence[Update]],
+        images: Callable[[], Images],
         writer: Callable[[Update], Writer],
         requests: Callable[[Update], MergeRequests | None],
         editor: FileEditor,
@@ -81,7 +94,7 @@ class Rollback:
         pushed: Callable[[Update], None],
     ) -> None:
         self._gatherers = gatherers
-        self._updates = updates
+        self._images = images
         self._writer = writer
         self._requests = requests
         self._editor = editor
@@ -89,28 +102,31 @@ class Rollback:
         self._log = log
         self._pushed = pushed
 
-    async def way(self, loop: TargetLoop, to: str, history: History) -> Way:
+    # --- which way -----------------------------------------------------------------------------------------------
+
+    async def way(self, loop: TargetLoop, to: str, history: History, *, by_request: bool = False) -> Way:
         """What a rollback would do; `to` names a commit, or (empty) the last good one.
 
-        Raises `UsageError`, `SourceError`.
+        The branch is looked at, and what it has now is not admitted by that. Raises `UsageError` for what cannot be
+        meant, `SourceError`, `ManifestInvalid` for a quarantine file that cannot be read.
         """
         if loop.track.admitted is None:
             raise UsageError(
                 f"{loop.target.id} has no revision yet: there is nothing to go back from",
                 hint="See what it waits for: gitsyncd status",
             )
-        start = loop.track.admitted.commit
+        self._update(loop, by_request=by_request)
+        start, source = loop.track.admitted.commit, loop.track.source
+        tip = await self._tip(loop)
+        barred = await self._barred(loop, tip, history)
+        content = await self._content(loop, start)
+        passed_over: list[str] = []
         if to:
-            end = await self._end(loop, start, to, history)
+            end = await self._named(loop, start, to, history, barred)
         else:
-            found = last_good(history, await self._content(loop, start))
-            if found is None:
-                raise UsageError(
-                    f"no other revision of {loop.target.id} is known to have been in sync and healthy",
-                    hint=f"Name one: gitsyncd rollback {loop.target.id} --to COMMIT",
-                )
-            end = found
-        source = loop.track.source
+            end = await self._last_good(loop, content, history, barred, passed_over)
+        latest = history.passages[0] if history.passages else None
+        brought = [latest.commit] if latest is not None and content and latest.content == content else []
         return Way(
             target=loop.target.id,
             path=loop.target.path,
@@ -118,90 +134,160 @@ class Rollback:
             branch=source.branch,
             start=start,
             end=end,
-            images=await self._images(loop, start, end),
+            tip=tip,
+            commits=tuple(dict.fromkeys([start, *brought])),
+            images=await self._kept_out(loop, start, end),
+            reverted=await self._unseen(loop, start, tip, is_meant=bool(to)),
+            passed_over=tuple(passed_over),
         )
 
-    async def _end(self, loop: TargetLoop, start: str, to: str, history: History) -> str:
-        """The whole id of a commit of the branch; the first digits are enough for one of the history.
+    async def _tip(self, loop: TargetLoop) -> str:
+        source = loop.track.source
+        try:
+            heads = await loop.track.mirror.update([source.branch])
+        except SourceUnreachable as error:
+            raise _out_of_reach(error, loop.target.id) from error
+        if (tip := heads[source.branch]) is None:
+            raise RevisionNotFound(f"branch {source.branch} is not in the repository any more", hint="Push it again.")
+        return tip
+
+    async def _barred(self, loop: TargetLoop, tip: str, history: History) -> Barred:
+        mirror, path = loop.track.mirror, loop.target.path
+        commits = {entry.commit.lower(): entry for entry in (await self._quarantine(loop, tip)).commits}
+        trees = set()
+        for commit in commits:
+            with suppress(RevisionNotFound):  # of another branch, or of before a rewritten history
+                if await mirror.touching(path, commit):
+                    trees.add(await self._tree(loop, commit))
+        return Barred(commits=commits, contents=contents_of(history, commits), trees=trees - {""})
+
+    async def _quarantine(self, loop: TargetLoop, tip: str) -> Quarantine:
+        try:
+            found = await loop.track.mirror.snapshot(tip, QUARANTINE_FILE)
+        except RevisionNotFound:
+            return Quarantine()
+        return self._editor.quarantined(QUARANTINE_FILE, found.files[0].content) if found.files else Quarantine()
+
+    async def _unseen(self, loop: TargetLoop, start: str, tip: str, *, is_meant: bool) -> tuple[str, ...]:
+        """Commits of others, pushed below the path since the start. Raises `UsageError` where nobody meant them."""
+        path, branch = loop.target.path, loop.track.source.branch
+        if await self._tree(loop, tip) == await self._tree(loop, start):
+            return ()
+        unseen = tuple(await loop.track.mirror.touching(path, tip, since=start)) or (tip,)
+        if not is_meant:
+            raise UsageError(
+                f"{branch} has newer commits below {path or '/'} than the one that {loop.target.id} has: "
+                + ", ".join(commit[:12] for commit in unseen),
+                hint=f"They may be the cure: look at them, and let them arrive with gitsyncd sync {loop.target.id}. "
+                f"To take them back as well: gitsyncd rollback {loop.target.id} --to COMMIT",
+            )
+        return unseen
+
+    async def _last_good(
+        self, loop: TargetLoop, content: str, history: History, barred: Barred, passed_over: list[str]
+    ) -> str:
+        for passage in good_ones(history, content):
+            tree = await self._tree(loop, passage.commit)
+            if not barred.against(passage.commit, passage.content, tree):
+                return passage.commit
+            passed_over.append(passage.commit)
+        others = " and is not quarantined" if passed_over else ""
+        raise UsageError(
+            f"no other revision of {loop.target.id} is known to have been in sync and healthy{others}",
+            hint=f"Name one: gitsyncd rollback {loop.target.id} --to COMMIT",
+        )
+
+    async def _named(self, loop: TargetLoop, start: str, to: str, history: History, barred: Barred) -> str:
+        """The whole id of a commit that one may go back to; the first digits are enough for one of the history.
 
         Raises `UsageError`.
         """
-        mirror, source = loop.track.mirror, loop.track.source
+        mirror, source, path = loop.track.mirror, loop.track.source, loop.target.path
+        history_hint = f"See which there were: gitsyncd history {loop.target.id}"
+        to = to.lower()
         if len(to) < _FEWEST_DIGITS:
             raise UsageError(f"{to!r} is too short for a commit", hint="Write at least seven digits of its id.")
         known = {passage.commit for passage in history.passages if passage.commit.startswith(to)}
         try:
             revision = await mirror.revision(source.name, source.branch, known.pop() if len(known) == 1 else to)
         except RevisionNotFound as error:
+            raise UsageError(f"{to} is no commit that the mirror of {source.name} has", hint=history_hint) from error
+        end = revision.commit
+        if not await mirror.descends(start, end):
             raise UsageError(
-                f"{to} is no commit that the mirror of {source.name} has",
-                hint=f"See which there were: gitsyncd history {loop.target.id}",
-            ) from error
-        if not await mirror.descends(start, revision.commit):
-            raise UsageError(
-                f"{revision.commit} is not in the history of {source.branch}",
+                f"{end} is not in the history of {source.branch}",
                 hint=f"Name a commit of {source.branch}: gitsyncd history {loop.target.id}",
             )
-        return revision.commit
+        tree = await self._tree(loop, end)
+        if not tree:
+            raise UsageError(f"there is nothing at {path} in {end}", hint=history_hint)
+        if tree == await self._tree(loop, start):
+            raise UsageError(
+                f"{loop.target.id} has what {end[:12]} wants: there is nothing to go back from", hint=history_hint
+            )
+        if why := barred.against(end, await self._content(loop, end), tree):
+            raise UsageError(
+                f"{end[:12]} {why}",
+                hint=f"Name another one, or let it come back first: remove its entry from {QUARANTINE_FILE}.",
+            )
+        return end
+
+    async def _tree(self, loop: TargetLoop, commit: str) -> str:
+        """The identity of the files below the path; empty where there are none, or the mirror has no such commit."""
+        try:
+            return await loop.track.mirror.tree_id(commit, loop.target.path)
+        except RevisionNotFound:
+            return ""
 
     async def _content(self, loop: TargetLoop, commit: str) -> str:
         """The identity of what a commit wants; empty for one that cannot be read: it is none of the good ones."""
         try:
             return identity((await self._gatherers[loop.target.id].at(commit)).manifests.values())
-        except RenderError:
+        except (RenderError, RevisionNotFound):
             return ""
 
-    async def _images(self, loop: TargetLoop, start: str, end: str) -> tuple[Quarantined, ...]:
-        """What the start runs and the end does not. What cannot be rendered has no images to speak of."""
+    async def _kept_out(self, loop: TargetLoop, start: str, end: str) -> tuple[Quarantined, ...]:
+        """What cannot be rendered has no images to speak of."""
         gatherer = self._gatherers[loop.target.id]
         try:
             before = {found.image for found in images_of((await gatherer.at(start)).manifests.values())}
             after = {found.image for found in images_of((await gatherer.at(end)).manifests.values())}
-        except (RenderError, ClusterError):
+        except (RenderError, ClusterError, RevisionNotFound):
             return ()
-        found = []
-        for image in sorted(before - after):
-            try:
-                named = reference(image)
-            except ValueError:
-                continue
-            if named.tag or named.digest:
-                found.append(Quarantined(image=named.name, tag=named.tag, digest=named.digest))
-        return tuple(found)
+        return kept_out(before, after, self._images().policies)
+
+    # --- going it ------------------------------------------------------------------------------------------------
 
     async def commit(self, loop: TargetLoop, way: Way, reason: str, *, by_request: bool = False) -> dict[str, Any]:
         """Write it and push it, or (`by_request`) push it to a branch of its own and ask for it to be merged.
 
-        Raises `SourceError`, `ForgeError`: it was not pushed, or not asked for. `UsageError` where nobody can be asked.
+        Raises `SourceError`, `ForgeError`: it was not pushed, or not asked for. `UsageError` where nobody can be asked,
+        and `ManifestInvalid` for a quarantine file that cannot be read.
         """
-        update = self._update(loop)
+        update = self._update(loop, by_request=by_request)
         requests = self._requests(update) if by_request else None
-        if by_request and requests is None:
-            raise UsageError(
-                f"no update of source {way.source} has a pull_request",
-                hint="Leave --pull-request out, or give an update of that source `push` and `pull_request`.",
-            )
         apart = f"gitsyncd-rollback-{way.target.replace('@', '-')}" if by_request else ""
         now = rfc3339(self._clock.now())
         images = [replace(entry, reason=reason, since=now, commit=way.start) for entry in way.images]
-        commits = [QuarantinedCommit(commit=way.start, reason=reason, since=now)]
+        commits = [QuarantinedCommit(commit=commit, reason=reason, since=now) for commit in way.commits]
 
         def propose(tip: Tip) -> Proposal:
             content = tip.files.get(QUARANTINE_FILE, b"")
+            known = self._editor.quarantined(QUARANTINE_FILE, content).commits if content else ()
+            if way.end in {entry.commit.lower() for entry in known}:
+                raise PushContended(f"somebody has just quarantined {way.end[:12]}", hint="Ask again.")
             listed = self._editor.with_quarantined(QUARANTINE_FILE, content, images=images, commits=commits)
             return Proposal(
-                message=_message(way, reason), files={QUARANTINE_FILE: listed}, restored={way.path: way.end}
+                message=_message(way, reason),
+                files={QUARANTINE_FILE: listed},
+                restored={way.path: Restored(commit=way.end, over=way.tip)},
             )
 
         writer = self._writer(update)
         try:
             written = await writer.write(propose, branch=way.branch, onto=apart, paths=[QUARANTINE_FILE])
         except SourceUnreachable as error:
-            raise SourceUnreachable(
-                f"the rollback could not be pushed: {error.message}",
-                hint="Until the remote answers, the cluster can be kept as it is by hand: "
-                f"gitsyncd suspend {way.target} --for 1h --reason rollback",
-            ) from error
+            raise _out_of_reach(error, way.target) from error
         finally:
             await writer.close()
         if written is None and not by_request:
@@ -223,11 +309,17 @@ class Rollback:
         self._pushed(update)
         return {**way.as_json(), "commit": written.commit, "pull_request": url or None}
 
-    def _update(self, loop: TargetLoop) -> Update:
+    def _update(self, loop: TargetLoop, *, by_request: bool) -> Update:
+        """Whose credentials are used. Raises `UsageError` where nobody can be asked to merge."""
         source = loop.track.source
-        for update in self._updates():
-            if update.source == source.name:
+        for update in self._images().updates:
+            if update.source == source.name and (update.pull_request is not None or not by_request):
                 return replace(update, branch=source.branch)
+        if by_request:
+            raise UsageError(
+                f"no update of source {source.name} has a pull_request",
+                hint="Leave --pull-request out, or give an update of that source `push` and `pull_request`.",
+            )
         return Update(
             name=f"rollback-{source.name}",
             source=source.name,
@@ -236,6 +328,14 @@ class Rollback:
             timeout=source.timeout,
             author=Author(name="gitsyncd", email="gitsyncd@localhost"),
         )
+
+
+def _out_of_reach(error: SourceUnreachable, target: str) -> SourceUnreachable:
+    return SourceUnreachable(
+        f"the rollback could not be pushed: {error.message}",
+        hint="Until the remote answers, the cluster can be kept as it is by hand: "
+        f"gitsyncd suspend {target} --for 1h --reason rollback",
+    )
 
 
 def str_of(entry: Quarantined) -> str:
@@ -260,4 +360,6 @@ def _message(way: Way, reason: str) -> str:
     lines = [f"Roll {way.target} back to {way.end[:12]}", "", reason]
     if way.images:
         lines += ["", "Quarantined:", *(f"- {str_of(entry)}" for entry in way.images)]
+    if way.reverted:
+        lines += ["", "Taken back as well, without having been applied:", *(f"- {commit}" for commit in way.reverted)]
     return "\n".join([*lines, "", f"{TRAILER}: {way.start} -> {way.end}"])

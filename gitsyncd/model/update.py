@@ -104,6 +104,15 @@ class Tip:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Restored:
+    """The content that a path had in some commit."""
+
+    commit: str
+    over: str
+    """A commit that the path must still be equal to, or nothing is written: what gives way was looked at there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Proposal:
     """What a commit on top of a tip would change. What changes nothing makes no commit."""
 
@@ -111,8 +120,8 @@ class Proposal:
     """Whole: subject, body, trailers."""
     files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     """New content by path; everything else stays. A new file is an ordinary one, an old one keeps its mode."""
-    restored: Mapping[str, str] = field(default_factory=dict)
-    """Path of a folder (or file, or empty for the root) to the commit whose content it gets, exactly."""
+    restored: Mapping[str, Restored] = field(default_factory=dict)
+    """By path of a folder (or file, or empty for the root): what it gets, exactly."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

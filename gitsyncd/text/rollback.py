@@ -19,10 +19,12 @@ def rollback_text(answer: Mapping[str, Any]) -> str:
         first = f"{clean(answer['target'])}: {path} goes from {start} back to {end} by commit {branch}@{commit[:8]}"
     else:
         first = f"{clean(answer['target'])}: a commit on {branch} would take {path} from {start} back to {end}"
-    entries = [_entry(entry) for entry in answer["quarantined"]]
-    if not entries:
-        return first
-    return f"{first}; quarantined: {', '.join(entries)}"
+    lists = {
+        "quarantined": [_entry(entry) for entry in answer["quarantined"]],
+        "taken back as well, without having been applied": [commit[:8] for commit in answer["reverted"]],
+        "passed over, since they are quarantined": [commit[:8] for commit in answer["passed_over"]],
+    }
+    return "; ".join([first, *(f"{what}: {', '.join(found)}" for what, found in lists.items() if found)])
 
 
 def _entry(entry: Mapping[str, Any]) -> str:

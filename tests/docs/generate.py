@@ -67,7 +67,10 @@ EXIT_CODES: dict[str, tuple[tuple[str, str], ...]] = {
     "rollback": (
         ("0", "the commit is pushed"),
         ("1", "it could not be pushed, or no daemon answers"),
-        ("2", "wrong use: no such target or commit, nothing to go back to, or without `--yes`"),
+        (
+            "2",
+            "wrong use: no such target or commit, one that is quarantined or there already, newer commits, or without `--yes`",
+        ),
     ),
     "images": (
         ("0", "every policy and every update works; or locked, or unlocked"),

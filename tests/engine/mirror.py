@@ -79,6 +79,18 @@ class Repo:
         self.asked["tree"] += 1
         return hashlib.sha1(self._content(commit, path), usedforsecurity=False).hexdigest()
 
+    async def touching(self, path: str, commit: str, *, since: str | None = None) -> Sequence[str]:
+        if commit not in self.commits:
+            raise RevisionNotFound(f"no commit {commit}")
+        found: list[str] = []
+        at: str | None = commit
+        while at is not None and not (since is not None and await self.descends(since, at)):
+            parent = self.commits[at].parent
+            if self._wanted(at, path) != (self._wanted(parent, path) if parent else None):
+                found.append(at)
+            at = parent if since is not None else None
+        return found
+
     async def snapshot(self, commit: str, path: str) -> Snapshot:
         content = self._content(commit, path)
         self.asked["snapshot"] += 1
@@ -88,6 +100,12 @@ class Repo:
         return Snapshot(path=path, tree=file.blob, files=(file,))
 
     async def close(self) -> None: ...
+
+    def _wanted(self, commit: str, path: str) -> bytes | None:
+        try:
+            return self._content(commit, path)
+        except RevisionNotFound:
+            return None
 
     def _content(self, commit: str, path: str) -> bytes:
         files = self.commits[commit].files

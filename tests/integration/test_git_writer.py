@@ -30,7 +30,7 @@ from gitsyncd.model.errors import (
     SourceUnreachable,
 )
 from gitsyncd.model.source import GitAuth, PasswordAuth, Repository, SshAuth
-from gitsyncd.model.update import Author, KeyKind, Proposal, SigningKey, Tip, Written
+from gitsyncd.model.update import Author, KeyKind, Proposal, Restored, SigningKey, Tip, Written
 from tests.gitserver.certificates import Authority
 from tests.gitserver.repository import BARE_ENVIRONMENT, IDENTITY, Repo
 from tests.gitserver.server import Answer, Cut, GitServer
@@ -200,10 +200,13 @@ async def test_the_quarantine_file_is_always_among_the_files(rig: Rig) -> None:
 
 async def test_a_folder_gets_what_it_had_in_another_commit(rig: Rig) -> None:
     good = rig.repo.commit({"web/a.yaml": "a: 1\n", "web/sub/b.yaml": "b: 1\n", "other.yaml": "o: 1\n"})
-    rig.repo.commit({"web/a.yaml": "a: 2\n", "web/sub/b.yaml": None, "web/c.yaml": "c: 1\n", "other.yaml": "o: 2\n"})
+    bad = rig.repo.commit(
+        {"web/a.yaml": "a: 2\n", "web/sub/b.yaml": None, "web/c.yaml": "c: 1\n", "other.yaml": "o: 2\n"}
+    )
+    back_to = {"web": Restored(commit=good, over=bad)}
 
     def back(_tip: Tip) -> Proposal:
-        return Proposal(message="back", restored={"web": good}, files={".gitsyncd/quarantine.yaml": b"images: []\n"})
+        return Proposal(message="back", restored=back_to, files={".gitsyncd/quarantine.yaml": b"images: []\n"})
 
     await rig.writer().write(back, branch="main")
 
@@ -214,20 +217,46 @@ async def test_a_folder_gets_what_it_had_in_another_commit(rig: Rig) -> None:
 
 async def test_a_folder_that_was_not_there_goes_and_its_empty_parent_with_it(rig: Rig) -> None:
     good = rig.repo.commit({"other.yaml": "o: 1\n"})
-    rig.repo.commit({"apps/web/a.yaml": "a: 1\n"})
+    bad = rig.repo.commit({"apps/web/a.yaml": "a: 1\n"})
+    back_to = {"apps/web": Restored(commit=good, over=bad)}
 
-    await rig.writer().write(lambda _: Proposal(message="back", restored={"apps/web": good}), branch="main")
+    await rig.writer().write(lambda _: Proposal(message="back", restored=back_to), branch="main")
 
     assert set(rig.files()) == {"other.yaml"}
 
 
 async def test_the_whole_tree_can_be_what_it_was(rig: Rig) -> None:
     good = rig.repo.commit({"a.yaml": "a: 1\n"})
-    rig.repo.commit({"a.yaml": "a: 2\n", "b.yaml": "b: 1\n"})
+    bad = rig.repo.commit({"a.yaml": "a: 2\n", "b.yaml": "b: 1\n"})
+    back_to = {"": Restored(commit=good, over=bad)}
 
-    await rig.writer().write(lambda _: Proposal(message="back", restored={"": good}), branch="main")
+    await rig.writer().write(lambda _: Proposal(message="back", restored=back_to), branch="main")
 
     assert rig.repo.git("rev-parse", "main^{tree}") == rig.repo.git("rev-parse", f"{good}^{{tree}}")
+
+
+async def test_what_somebody_pushes_meanwhile_is_restored_over_only_where_it_is_elsewhere(rig: Rig) -> None:
+    good = rig.repo.commit({"web/a.yaml": "a: 1\n"})
+    bad = rig.repo.commit({"web/a.yaml": "a: 2\n"})
+    back = Proposal(message="back", restored={"web": Restored(commit=good, over=bad)})
+    rival = {"other.yaml": "o: 1\n"}
+
+    def propose(_tip: Tip) -> Proposal:
+        if rival:
+            rig.repo.commit(dict(rival))
+            rival.clear()
+        return back
+
+    await rig.writer().write(propose, branch="main")
+    assert (rig.content("web/a.yaml"), rig.content("other.yaml")) == ("a: 1\n", "o: 1\n")
+
+    rig.repo.commit({"web/a.yaml": "a: 2\n"})
+    rival = {"web/b.yaml": "b: by a person\n"}
+    with pytest.raises(PushContended, match="somebody has just changed web") as caught:
+        await rig.writer().write(propose, branch="main")
+
+    assert caught.value.hint
+    assert rig.content("web/b.yaml") == "b: by a person\n"
 
 
 # --- races -----------------------------------------------------------------------------------------------------------

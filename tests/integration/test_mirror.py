@@ -269,6 +269,24 @@ async def test_a_change_elsewhere_leaves_the_identity_of_a_path_alone(server: Gi
         assert (same, whole) == (True, False)
 
 
+async def test_who_changed_a_path_is_told_newest_first(server: GitServer, tmp_path: Path) -> None:
+    repo = server.create("fleet")
+    first = repo.commit({"web/a.yaml": "a: 1\n", "other.yaml": "o: 1\n"})
+    other = repo.commit({"other.yaml": "o: 2\n"})
+    second = repo.commit({"web/a.yaml": "a: 2\n"})
+    gone = repo.commit({"web/a.yaml": None})
+    async with opened(tmp_path / "mirror", server.url("fleet")) as mirror:
+        await mirror.update(["main"])
+
+        assert await mirror.touching("web", gone, since=first) == [gone, second]
+        assert await mirror.touching("web", gone, since=gone) == []
+        assert await mirror.touching("web", other, since=first) == []
+        assert await mirror.touching("web", first, since="0" * 40) == [first]
+        assert [await mirror.touching("web", each) for each in (other, second)] == [[], [second]]
+        with pytest.raises(RevisionNotFound):
+            await mirror.touching("web", "1" * 40)
+
+
 async def test_links_to_files_below_the_path_are_followed_and_all_others_refused(
     server: GitServer, tmp_path: Path
 ) -> None:

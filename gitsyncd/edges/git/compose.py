@@ -20,8 +20,8 @@ from gitsyncd.edges.git.caps import Caps
 from gitsyncd.edges.git.format import BLOB, TREE
 from gitsyncd.edges.git.history import read_commit
 from gitsyncd.edges.git.store import ObjectStore
-from gitsyncd.edges.git.tree import Entry, is_manifest, normal_path, read_tree, why_refused
-from gitsyncd.model.errors import ManifestInvalid, SourceTooLarge
+from gitsyncd.edges.git.tree import Entry, identity, is_manifest, normal_path, read_tree, why_refused
+from gitsyncd.model.errors import ManifestInvalid, PushContended, SourceTooLarge
 from gitsyncd.model.update import Author, Proposal
 
 _FILE = 0o100644
@@ -114,13 +114,18 @@ def compose(
     """A commit whose tree is that of `base` with what is proposed. None where its tree is that of its first parent.
 
     Raises `RevisionNotFound` for a commit to restore from that the mirror does not have, `ConfigError` for a path that
-    leaves the repository, `MirrorDamaged`.
+    leaves the repository, `PushContended` where a path to restore has changed, `MirrorDamaged`.
     """
     changes: dict[tuple[str, ...], _Content] = {
         normal_path(path): _Content(content=content) for path, content in proposal.files.items()
     }
-    for path, commit in proposal.restored.items():
-        changes[normal_path(path)] = _Content(entry=_entry(store, caps, commit, path))
+    for path, restored in proposal.restored.items():
+        if identity(store, caps, base, path) != identity(store, caps, restored.over, path):
+            raise PushContended(
+                f"somebody has just changed {path or '/'}: it is not what it was in {restored.over[:12]}",
+                hint="Look at what they did, and ask again if it is still meant.",
+            )
+        changes[normal_path(path)] = _Content(entry=_entry(store, caps, restored.commit, path))
     new: dict[str, ShaFile] = {}
     root = Entry("", _FOLDER, read_commit(store, base).tree)
     if () in changes:

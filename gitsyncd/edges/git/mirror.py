@@ -43,6 +43,7 @@ from gitsyncd.model.units import format_duration
 _T = TypeVar("_T")
 
 _HAVES = 64
+_TOUCHING = 10
 _WRITE_BYTES = 1 << 20
 _LARGEST_FILE = 1 << 50
 """A join writes as much as there is; a pack has a cap of its own."""
@@ -150,6 +151,16 @@ class GitMirror:
         Raises `RevisionNotFound` for a missing path, `MirrorDamaged`.
         """
         return (await self.read(lambda store: tree.locate(store, self._caps, commit, path))).id
+
+    async def touching(self, path: str, commit: str, *, since: str | None = None) -> Sequence[str]:
+        """Commits that `commit` has and `since` has not, and that changed what is below `path`; the newest first.
+
+        Without `since` it is about that one commit alone. The first of many are enough to say who it was.
+        Raises `RevisionNotFound`, `MirrorDamaged`.
+        """
+        return await self.read(
+            lambda store: tree.touching(store, self._caps, path, commit, since=since, most=_TOUCHING)
+        )
 
     async def snapshot(self, commit: str, path: str) -> Snapshot:
         """The manifest files below `path` (`*.yaml`, `*.yml`, `*.json`, `Kustomization`), read and verified, by path.

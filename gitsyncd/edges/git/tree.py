@@ -17,7 +17,7 @@ from dulwich.objects import parse_tree
 
 from gitsyncd.edges.git.caps import Caps, in_words
 from gitsyncd.edges.git.format import BLOB, GITLINK, TREE
-from gitsyncd.edges.git.history import read_commit
+from gitsyncd.edges.git.history import beyond, read_commit
 from gitsyncd.edges.git.store import ObjectStore
 from gitsyncd.model.errors import ConfigError, ManifestInvalid, RevisionNotFound, SourceTooLarge
 from gitsyncd.model.source import File, Snapshot
@@ -75,6 +75,32 @@ def locate(store: ObjectStore, caps: Caps, commit: str, path: str) -> Entry:
         kind = "a link" if entry.is_link else "a submodule"
         raise RevisionNotFound(f"path {path!r} is {kind} in sha1:{commit}", hint="Name a folder or a file.")
     return entry
+
+
+def identity(store: ObjectStore, caps: Caps, commit: str, path: str) -> str:
+    """Of what `path` is in `commit`; empty where nothing is there that could hold manifests."""
+    try:
+        return locate(store, caps, commit, path).id
+    except (RevisionNotFound, ManifestInvalid):
+        return ""
+
+
+def touching(
+    store: ObjectStore, caps: Caps, path: str, commit: str, *, since: str | None = None, most: int
+) -> list[str]:
+    """Commits that `commit` has and `since` has not, and that changed `path` against their first parent; newest first.
+
+    Without `since` it is about that one commit alone. At most so many are told. Raises `RevisionNotFound`.
+    """
+    found: list[str] = []
+    alone = [(commit, read_commit(store, commit).parents)]
+    for name, parents in alone if since is None else beyond(store, commit, since):
+        before = identity(store, caps, parents[0], path) if parents else ""
+        if identity(store, caps, name, path) != before:
+            found.append(name)
+        if len(found) == most:
+            break
+    return found
 
 
 def _no_path(path: str, commit: str) -> RevisionNotFound:

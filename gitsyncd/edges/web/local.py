@@ -1,8 +1,8 @@
 """The local API: how commands talk to a running daemon, over a unix socket that only its user and group may open.
 
 One connection carries one request and one answer, each a line of JSON: `{"call": NAME, ...}` and `{"result": ...}` or
-`{"error": ..., "hint": ...}`. It is private to one version of gitsyncd: programs use `--output json`. Does not belong
-here: what a call does (the engine's `Control`).
+`{"error": ..., "hint": ..., "wrong_use": ...}`. It is private to one version of gitsyncd: programs use
+`--output json`. Does not belong here: what a call does (the engine's `Control`).
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ async def serve(path: Path, calls: Mapping[str, Call]) -> AsyncIterator[None]:
 def ask(path: Path, call: str, *, within_s: float | None = None, **arguments: Any) -> Any:
     """Call a running daemon and wait for its answer, with `within_s` for so many seconds at most.
 
-    Raises `UsageError` for what the daemon refuses, `NoDaemon` when none is there, `LocalError` when it ends meanwhile
-    or does not answer in time.
+    Raises `UsageError` for a question that cannot be meant, `NotDone` for what the daemon did not do, `NoDaemon` when
+    none is there, `LocalError` when it ends meanwhile or does not answer in time.
     """
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(within_s)
@@ -88,8 +88,13 @@ def ask(path: Path, call: str, *, within_s: float | None = None, **arguments: An
         )
     answer = orjson.loads(line)
     if "error" in answer:
-        raise UsageError(str(answer["error"]), hint=str(answer.get("hint", "")))
+        kind = UsageError if answer.get("wrong_use", True) else NotDone
+        raise kind(str(answer["error"]), hint=str(answer.get("hint", "")))
     return answer["result"]
+
+
+class NotDone(GitsyncdError):
+    """The daemon understood what was asked of it, and could not do it."""
 
 
 class NoDaemon(LocalError):
@@ -164,4 +169,4 @@ async def _answer(line: bytes, calls: Mapping[str, Call]) -> dict[str, Any]:
     try:
         return {"result": await call(request)}
     except GitsyncdError as error:
-        return {"error": str(error), "hint": error.hint, "remedy": error.remedy}
+        return {"error": str(error), "hint": error.hint, "wrong_use": isinstance(error, UsageError)}

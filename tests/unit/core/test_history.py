@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gitsyncd.core.history import MOST, MOST_BYTES, became_healthy, begun, failed, last_good, read, synced, written
+from gitsyncd.core.history import MOST, MOST_BYTES, became_healthy, begun, failed, good_ones, read, synced, written
 from gitsyncd.model.history import History, Passage
 
 NOW = datetime(2026, 5, 4, 3, 2, 1, tzinfo=UTC)
@@ -18,6 +18,10 @@ def revision(number: int) -> str:
 
 def commit(number: int) -> str:
     return f"{number:040x}"
+
+
+def good(history: History, content: str) -> list[str]:
+    return [passage.commit for passage in good_ones(history, content)]
 
 
 def ran(history: History, number: int, *, good: bool = True, images: tuple[str, ...] = ()) -> History:
@@ -32,21 +36,21 @@ def ran(history: History, number: int, *, good: bool = True, images: tuple[str, 
 def test_one_goes_back_to_the_last_good_one_past_those_that_failed() -> None:
     history = ran(ran(ran(History(), 1), 2, good=False), 3, good=False)
 
-    assert last_good(history, "tree-3") == commit(1)
+    assert good(history, "tree-3") == [commit(1)]
 
 
 def test_one_does_not_go_back_to_what_is_there() -> None:
-    history = ran(ran(History(), 1), 2)
+    history = ran(ran(ran(History(), 1), 2), 3)
 
-    assert last_good(history, "tree-2") == commit(1)
-    assert last_good(ran(History(), 1), "tree-1") is None
+    assert good(history, "tree-3") == [commit(2), commit(1)]
+    assert good(ran(History(), 1), "tree-1") == []
 
 
 def test_in_sync_alone_is_not_good() -> None:
     history = begun(History(), revision(1), "tree-1", admitted=NOW, applied=NOW)
     history = ran(synced(history, NOW, ()), 2)
 
-    assert last_good(history, "tree-2") is None
+    assert good(history, "tree-2") == []
 
 
 def test_the_same_content_under_another_commit_is_the_same_line() -> None:
