@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import ssl
+import zlib
 from collections.abc import Awaitable, Callable
 from typing import Any, Self
 from urllib.parse import unquote
@@ -26,8 +27,10 @@ class ForgeServer:
     def __init__(self, kind: str, authority: Authority) -> None:
         self.kind = kind
         self.requests: list[dict[str, Any]] = []
-        """Of merges: number, head, base, title, body, labels, state, comments."""
+        """Of merges: number, source, head, base, title, body, labels, state, comments."""
         self.labels: dict[str, int] = {"other": 1}
+        self.most = 50
+        """Of one page, whatever is asked for: Gitea's MAX_RESPONSE_ITEMS."""
         self.asked: list[tuple[str, str]] = []
         self.tokens: set[str] = set()
         """That were sent, whatever header they came in."""
@@ -69,7 +72,7 @@ class ForgeServer:
         return self._pulls(request, path, body)
 
     def _listed(self, request: web.Request, found: list[Any], size: str) -> web.Response:
-        count, page = int(request.query.get(size, 30)), int(request.query.get("page", 1))
+        count, page = min(int(request.query.get(size, 30)), self.most), int(request.query.get("page", 1))
         return web.json_response(found[(page - 1) * count : page * count])
 
     # --- GitHub and Gitea ----------------------------------------------------------------------------------------
@@ -81,11 +84,12 @@ class ForgeServer:
         if path == f"{root}/pulls" and request.method == "GET":
             found = [each for each in self.requests if each["state"] == request.query["state"]]
             if self.kind == "github":
-                head = request.query["head"].removeprefix("team:")
-                found = [each for each in found if (each["head"], each["base"]) == (head, request.query["base"])]
+                asked = (request.query["head"], request.query["base"])
+                found = [each for each in found if (f"{_owner(each)}:{each['head']}", each["base"]) == asked]
             return self._listed(request, [self._pull(each) for each in found], size)
         if path == f"{root}/pulls" and request.method == "POST":
-            if any((r["head"], r["base"], r["state"]) == (body["head"], body["base"], "open") for r in self.requests):
+            same = (body["head"], body["base"], "open", PROJECT)
+            if any((r["head"], r["base"], r["state"], r["source"]) == same for r in self.requests):
                 return web.json_response(
                     {"message": "Validation Failed", "errors": [{"message": "it exists"}]}, status=422
                 )
@@ -118,8 +122,8 @@ class ForgeServer:
             "title": found["title"],
             "body": found["body"] or None,
             "state": found["state"],
-            "head": {"ref": found["head"]},
-            "base": {"ref": found["base"]},
+            "head": {"ref": found["head"], "repo": _repo(found["source"])},
+            "base": {"ref": found["base"], "repo": _repo(PROJECT)},
             "labels": [{"name": name} for name in found["labels"]],
         }
 
@@ -161,12 +165,16 @@ class ForgeServer:
             "description": found["body"] or None,
             "source_branch": found["head"],
             "target_branch": found["base"],
+            "source_project_id": _number(found["source"]),
+            "target_project_id": _number(PROJECT),
             "labels": list(found["labels"]),
         }
 
-    def _new(self, head: str, base: str, title: str, body: str) -> dict[str, Any]:
+    def _new(self, head: str, base: str, title: str, body: str, source: str = PROJECT) -> dict[str, Any]:
+        """One that is open. `source` is the repository of its head; empty for a fork that is gone."""
         made: dict[str, Any] = {
             "number": len(self.requests) + 1,
+            "source": source,
             "head": head,
             "base": base,
             "title": title,
@@ -177,3 +185,15 @@ class ForgeServer:
         }
         self.requests.append(made)
         return made
+
+
+def _owner(found: dict[str, Any]) -> str:
+    return str(found["source"]).partition("/")[0]
+
+
+def _number(project: str) -> int | None:
+    return zlib.crc32(project.encode()) if project else None
+
+
+def _repo(project: str) -> dict[str, Any] | None:
+    return {"id": _number(project), "full_name": project} if project else None

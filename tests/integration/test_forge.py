@@ -80,6 +80,46 @@ async def test_requests_of_others_are_left_alone_however_many_there_are(rig: Rig
     assert {each["title"] for each in rig.server.requests if each is not mine[0]} == {"x"}
 
 
+@pytest.mark.parametrize("most", [1, 7, 50])
+async def test_a_page_that_the_server_keeps_short_is_not_the_last_one(rig: Rig, most: int) -> None:
+    rig.server.most = most
+    for number in range(20):
+        rig.server._new(f"feature-{number}", "main", "x", "y")
+        rig.server.labels[f"label-{number}"] = 100 + number
+    rig.server.labels["images"] = 200
+
+    first = await rig.client().ensure(REQUEST)
+    again = await rig.client().ensure(replace(REQUEST, title="Update 2 images"))
+
+    assert first == again
+    assert [each["title"] for each in rig.server.requests if each["head"] == "updates"] == ["Update 2 images"]
+    assert rig.server.labels["images"] == 200
+
+
+async def test_more_than_anybody_would_have_open_are_said_to_be_too_many(rig: Rig) -> None:
+    async def endless(_request: web.Request) -> web.StreamResponse:
+        kept = rig.server._new("feature", "main", "x", "y")
+        return web.json_response([rig.server._merge(kept) if rig.server.kind == "gitlab" else rig.server._pull(kept)])
+
+    rig.server.fault = endless
+
+    with pytest.raises(ForgeRefused, match="lists more than 1,000"):
+        await rig.client().ensure(REQUEST)
+
+
+@pytest.mark.parametrize("source", ["somebody/fleet", "team/fleet-copy", ""])
+async def test_one_from_a_fork_that_has_a_branch_of_that_name_is_another_one(rig: Rig, source: str) -> None:
+    theirs = rig.server._new("updates", "main", "x", "y", source)
+
+    assert await rig.client().withdraw("updates", "main", "It has arrived otherwise.") is False
+    await rig.client().ensure(REQUEST)
+    await rig.client().ensure(replace(REQUEST, title="Update 2 images"))
+    assert await rig.client().withdraw("updates", "main", "It has arrived otherwise.") is True
+
+    assert (theirs["title"], theirs["state"], theirs["labels"], theirs["comments"]) == ("x", "open", [], [])
+    assert [(each["source"], each["state"]) for each in rig.server.requests[1:]] == [("team/fleet", "closed")]
+
+
 async def test_one_that_somebody_closed_is_another_one(rig: Rig) -> None:
     await rig.client().ensure(REQUEST)
     rig.server.requests[0]["state"] = "closed"

@@ -7,19 +7,21 @@ to be asked is `dialects`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from gitsyncd.edges.forge.dialects import DIALECTS, PAGE, Gitea, Opened
+from gitsyncd.edges.forge.dialects import DIALECTS, Ask, Gitea, Opened
 from gitsyncd.edges.forge.talk import Talk
 from gitsyncd.model.address import SshAddress, is_ssh
 from gitsyncd.model.errors import ConfigError, ForgeRefused, ForgeUnreachable
 from gitsyncd.model.update import MergeRequest, PullRequest
 
-_PAGES: Final = 20
+_MOST: Final = 1000
+"""Requests, or labels, that are looked through for the one that is meant."""
 _PUBLIC_GITHUB: Final = "github.com"
 
 
@@ -63,18 +65,27 @@ class ForgeClient:
             return True
 
     async def _find(self, talk: Talk, head: str, base: str) -> Opened | None:
-        for page in range(1, _PAGES + 1):
-            items = await talk.ask(self._dialect.find(head, base, page))
+        async for item in self._listed(talk, lambda page: self._dialect.find(head, base, page), "open requests"):
+            if (opened := self._maybe(item, head, base)) is not None:
+                return opened
+        return None
+
+    async def _listed(self, talk: Talk, ask: Callable[[int], Ask], what: str) -> AsyncIterator[Any]:
+        """The items of all pages. A server may keep them shorter than was asked for: only an empty one is the end."""
+        seen = 0
+        for page in count(1):
+            items = await talk.ask(ask(page))
             if not isinstance(items, list):
                 raise self._misspoken()
+            if not items:
+                return
             for item in items:
-                if (opened := self._maybe(item, head, base)) is not None:
-                    return opened
-            if len(items) < PAGE:
-                return None
-        raise ForgeRefused(
-            f"{self._shown} has more than {_PAGES * PAGE:,} open requests", hint="Close those that nobody will merge."
-        )
+                yield item
+            seen += len(items)
+            if seen > _MOST:
+                raise ForgeRefused(
+                    f"{self._shown} lists more than {_MOST:,} {what}", hint="Remove those that nobody needs any more."
+                )
 
     def _one(self, item: Any, head: str, base: str) -> Opened:
         opened = self._maybe(item, head, base)
@@ -99,11 +110,8 @@ class ForgeClient:
         """Of the labels that there are, and of new ones for those that there are not."""
         known: dict[str, int] = {}
         try:
-            for page in range(1, _PAGES + 1):
-                items = await talk.ask(dialect.all_labels(page))
-                known |= {str(item["name"]): int(item["id"]) for item in items}
-                if len(items) < PAGE:
-                    break
+            async for item in self._listed(talk, dialect.all_labels, "labels"):
+                known[str(item["name"])] = int(item["id"])
             for label in labels:
                 if label not in known:
                     known[label] = int((await talk.ask(dialect.new_label(label)))["id"])

@@ -60,7 +60,10 @@ class Dialect(ABC):
 
     @abstractmethod
     def found(self, item: Json, head: str, base: str) -> Opened | None:
-        """None for another one. Raises `KeyError`, `TypeError` for what is none."""
+        """None for another one, as one from a fork whose branch has that name. Anybody may open such a request.
+
+        Raises `KeyError`, `TypeError` for what is none.
+        """
 
     @abstractmethod
     def create(self, request: MergeRequest) -> Ask: ...
@@ -98,7 +101,9 @@ class GitHub(Dialect):
         return Ask(method="GET", path=f"{self._pulls}?{urlencode(query)}")
 
     def found(self, item: Json, head: str, base: str) -> Opened | None:
-        if (item["head"]["ref"], item["base"]["ref"]) != (head, base):
+        source, target = item["head"], item["base"]
+        # The repository of a fork that was deleted is null.
+        if (source["ref"], target["ref"]) != (head, base) or (source["repo"] or {}).get("id") != target["repo"]["id"]:
             return None
         return Opened(
             number=int(item["number"]),
@@ -164,7 +169,8 @@ class GitLab(Dialect):
         return Ask(method="GET", path=f"{self._requests}?{urlencode(query)}")
 
     def found(self, item: Json, head: str, base: str) -> Opened | None:
-        if (item["source_branch"], item["target_branch"]) != (head, base):
+        branches = (item["source_branch"], item["target_branch"])
+        if branches != (head, base) or item["source_project_id"] != item["target_project_id"]:
             return None
         return Opened(
             number=int(item["iid"]),

@@ -48,11 +48,13 @@ class Talk:
         self._timeout = timeout
         self._agent = agent
         self._session: aiohttp.ClientSession | None = None
+        self._secret = ""
+        """Which a forge, or a proxy before it, may repeat."""
 
     async def __aenter__(self) -> Self:
         import aiohttp  # 26 MB that an agent without pull requests may not need
 
-        token = await asyncio.to_thread(self._token)
+        token = self._secret = await asyncio.to_thread(self._token)
         tls = await asyncio.to_thread(self._trusting)
         self._session = aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(total=self._timeout.total_seconds(), sock_connect=_CONNECT_S),
@@ -116,7 +118,7 @@ class Talk:
             ) from error
 
     def _refused(self, status: int, headers: Mapping[str, str], text: bytes) -> ForgeError:
-        said = _said(text)
+        said = _said(text, self._secret)
         words = f": {said}" if said else ""
         # GitHub says 403, too, where it wants to be asked less often.
         if status == 429 or (
@@ -146,15 +148,15 @@ class Talk:
         return ForgeUnreachable(f"{self._shown}: {found.words}")
 
 
-def _said(text: bytes) -> str:
-    """The forge's own words, in what all three write their errors in."""
+def _said(text: bytes, secret: str) -> str:
+    """The forge's own words, in what all three write their errors in; without what it was told in confidence."""
     try:
         answer = json.loads(text)
         found = answer.get("message") or answer.get("error") or ""
         details = [str(each.get("message", "")) for each in answer.get("errors") or () if isinstance(each, dict)]
     except (ValueError, AttributeError, TypeError, RecursionError):
         return ""
-    words = "; ".join(part for part in (str(found), *details) if part)
+    words = "; ".join(part for part in (str(found), *details) if part).replace(secret, "***")
     return "".join(sign if sign.isprintable() else " " for sign in words)[:_SAID_CHARS]
 
 
