@@ -194,6 +194,33 @@ async def test_a_token_is_fetched_once_with_the_password_and_used_until_it_is_re
     assert tokens == [({"service": ["reg,istry"], "scope": ["repository:team/front:pull"]}, basic)] * 2
 
 
+@pytest.mark.parametrize("prefix", ["", "mirror/"], ids=["our words", "the registry's"])
+async def test_each_repository_has_a_token_of_its_own(login: Password, prefix: str) -> None:
+    """A registry may answer 403 to a token for another repository, and then nothing would ask for the right one."""
+
+    def answer(path: str, authorization: str) -> Answer:
+        if path.startswith("/token?"):
+            [scope] = parse_qs(urlsplit(path).query)["scope"]
+            return 200, {}, json.dumps({"token": f"for-{scope}", "expires_in": 300}).encode()
+        repository = path.partition("?")[0].removeprefix("/v2/").removesuffix("/tags/list")
+        scope = f"repository:{prefix}{repository}:pull"
+        challenge = f'Bearer realm="http://{peculiar.host}/token",service="s",scope="{scope}"'
+        if not authorization or (prefix and authorization == f"Bearer for-repository:{repository}:pull"):
+            return 401, {"WWW-Authenticate": challenge}, b""
+        return (200, {}, listing("1.0.0")) if authorization == f"Bearer for-{scope}" else (403, {}, b"")
+
+    both = ("team/front", "team/back")
+    with Peculiar(answer) as peculiar:
+        async with asked(peculiar.host, allow_plain_http=True, credentials=login) as registry:
+            for repository in both * 2:
+                assert await registry.tags(name(peculiar.host, repository)) == ["1.0.0"]
+            fetched = [path for path, _ in peculiar.heard if path.startswith("/token")]
+            wanted = [parse_qs(urlsplit(path).query)["scope"][0] for path in fetched]
+
+    scopes = [f"repository:{prefix}{repository}:pull" for repository in both]
+    assert wanted == (scopes if not prefix else [scopes[0], "repository:team/back:pull", scopes[1]])
+
+
 async def test_an_identity_token_is_exchanged_by_the_token_server_alone(tmp_path: Path) -> None:
     """As `az acr login` leaves them in a docker configuration."""
 

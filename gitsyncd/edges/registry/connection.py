@@ -12,7 +12,7 @@ import ssl
 import time
 from base64 import b64encode
 from collections.abc import Callable, Container, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -80,6 +80,15 @@ class Pause:
         return max(0.0, self._until - self._clock())
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Question:
+    """What a token is for."""
+
+    realm: str
+    service: str
+    scope: str
+
+
 class _NoToken(Exception):
     """A token server refuses the credentials."""
 
@@ -101,9 +110,10 @@ class Connection:
         self._session: aiohttp.ClientSession | None = None
         self._tls: ssl.SSLContext | None = None
         self._helper: Helper | None = None
-        self._challenge: Challenge | None = None
-        self._tokens: dict[str, tuple[str, float]] = {}
-        """By scope, and until when each holds on the monotonic clock."""
+        self._challenges: dict[str, Challenge] = {}
+        """By what was asked for: how the registry wants a login for it."""
+        self._tokens: dict[_Question, tuple[str, float]] = {}
+        """And until when each holds on the monotonic clock."""
 
     async def close(self) -> None:
         """End connections, and read certificates afresh at the next question."""
@@ -150,7 +160,7 @@ class Connection:
             login = await self._login()
             status, answer = await self._logged_in(method, scope, login, address, accept, most)
             if status in {401, 403} and login and self._helper and self._helper.rejected(login):
-                self._tokens.pop(scope, None)
+                self._tokens.clear()
                 login = await self._login()
                 status, answer = await self._logged_in(method, scope, login, address, accept, most)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -165,8 +175,8 @@ class Connection:
             headers = {"Accept": accept} | await self._authorized(scope, login)
             status, answer = await self._ask(method, address, headers, most)
             if status == 401 and (challenge := answers.challenge(answer.links)) is not None:
-                self._challenge = challenge
-                self._tokens.pop(scope, None)
+                self._challenges[scope] = challenge
+                self._tokens.pop(_question(challenge, scope), None)
                 headers = {"Accept": accept} | await self._authorized(scope, login)
                 status, answer = await self._ask(method, address, headers, most)
         except _NoToken as error:
@@ -263,24 +273,32 @@ class Connection:
         """The header for the registry; none before it has asked for one, unless there is a token of our own."""
         if login is not None and login.bearer:
             return {"Authorization": f"Bearer {login.bearer}"}
-        match self._challenge:
+        match challenge := self._expected(scope):
             case None:
                 return {}
             case Challenge(scheme="basic"):
                 return _basic(login)
-        known = self._tokens.get(scope)
+        question = _question(challenge, scope)
+        known = self._tokens.get(question)
         if known is None or known[1] <= time.monotonic():
-            known = self._tokens[scope] = await self._token(self._challenge, scope, login)
+            known = self._tokens[question] = await self._token(question, login)
         return {"Authorization": f"Bearer {known[0]}"}
 
-    async def _token(self, challenge: Challenge, scope: str, login: Login | None) -> tuple[str, float]:
-        realm = challenge.parameters.get("realm", "")
+    def _expected(self, scope: str) -> Challenge | None:
+        """What the registry asked for before; of another repository, all but the scope, which was for that one."""
+        if scope in self._challenges or not self._challenges:
+            return self._challenges.get(scope)
+        other = next(reversed(self._challenges.values()))
+        return replace(other, parameters={**other.parameters, "scope": scope})
+
+    async def _token(self, question: _Question, login: Login | None) -> tuple[str, float]:
+        realm = question.realm
         parts = urlsplit(realm)
         if parts.scheme != "https" and not (self._reach.allow_plain_http and parts.scheme == "http"):
             raise RegistryDenied(f"{self.server} wants its token fetched without TLS", hint="Tell whoever runs it.")
-        asked = {"scope": challenge.parameters.get("scope") or scope}
-        if service := challenge.parameters.get("service"):
-            asked = {"service": service, **asked}
+        asked = {"scope": question.scope}
+        if question.service:
+            asked = {"service": question.service, **asked}
         if login is not None and login.identity:
             # distribution/distribution, docs/spec/auth/oauth.md
             form = {"grant_type": "refresh_token", "refresh_token": login.identity, "client_id": "gitsyncd", **asked}
@@ -358,6 +376,12 @@ class Connection:
             case Trouble.SILENCE | Trouble.CUT:
                 return RegistryUnreachable(f"{self.server} {failed.words}")
         return RegistryUnreachable(f"{self.server} does not answer as a registry ({failed.words})")
+
+
+def _question(challenge: Challenge, scope: str) -> _Question:
+    """In the registry's words for the scope, where it has some: a mirror may know the repository by another name."""
+    said = challenge.parameters
+    return _Question(realm=said.get("realm", ""), service=said.get("service", ""), scope=said.get("scope") or scope)
 
 
 def _size(most: int) -> str:
