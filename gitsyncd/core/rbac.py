@@ -247,7 +247,10 @@ def _records(agent: Agent, wants: Wants, *, deletes: bool) -> set[Right]:
     if wants.heritage is not None:
         rights |= {
             Right(verb="delete", resource="configmaps", namespace=agent.cluster_namespace, name=name)
-            for name in _record_names(agent, wants.target.was, len(wants.heritage.entries))
+            for name in (
+                *_record_names(agent, wants.target.was, len(wants.heritage.entries)),
+                _history_name(agent, wants.target.was),
+            )
         }
     return rights
 

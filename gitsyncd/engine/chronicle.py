@@ -7,11 +7,12 @@ up: what cannot be written now is written later. Does not belong here: what a hi
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from gitsyncd.core import history as core
 from gitsyncd.core.containers import images_of
-from gitsyncd.model.errors import GitsyncdError, StandingBy
+from gitsyncd.model.errors import ClusterError, GitsyncdError, StandingBy
 from gitsyncd.model.history import History
 from gitsyncd.model.report import HealthStatus, TargetState
 
@@ -35,6 +36,7 @@ class Shelf:
     def __init__(self, view: ClusterView) -> None:
         self._view = view
         self._read: Mapping[str, str] | None = None
+        """As it is kept, as far as is known."""
         self._reading = asyncio.Lock()
 
     async def find(self, target: str) -> History:
@@ -44,6 +46,11 @@ class Shelf:
                 self._read = await self._view.api.load_histories()
         text = self._read.get(target)
         return core.read(text) if text is not None else History()
+
+    def keep(self, target: str, text: str) -> None:
+        """This was written, or (empty) removed: whoever asks next may be another chronicle of the target."""
+        if self._read is not None:
+            self._read = {**self._read, target: text} if text else {k: v for k, v in self._read.items() if k != target}
 
     def forget(self) -> None:
         """Somebody else wrote."""
@@ -83,9 +90,27 @@ class Chronicle:
     async def history(self) -> History:
         """What is known. Raises `ClusterError` where nothing is yet and the cluster does not answer."""
         if self._history is None:
-            self._history = await self._shelf.find(self.loop.target.name)
-            self._saved = core.written(self._history)
+            own = await self._shelf.find(self.loop.target.name)
+            self._saved = core.written(own)
+            self._history = own if own.passages or own.damage else await self._before()
         return self._history
+
+    async def _before(self) -> History:
+        """That of the name which the target had before, as long as nobody else has that name."""
+        old = self.loop.target.was
+        return await self._shelf.find(old) if old and old not in self.loop.view.bells else History()
+
+    async def _save(self, text: str) -> None:
+        """Raises `ClusterError`."""
+        api, target = self.loop.view.api, self.loop.target
+        await api.save_history(target.name, text)
+        self._saved = text
+        self._shelf.keep(target.name, text)
+        if (await self._before()).passages:
+            # What is left under the old name is in nobody's way, and no reason to try again and again.
+            with suppress(ClusterError):
+                await api.drop_history(target.was)
+            self._shelf.keep(target.was, "")
 
     async def _note(self) -> bool:
         """Write down what is new. Whether there is nothing more to wait for."""
@@ -97,8 +122,7 @@ class Chronicle:
             self._history = after = self._grown(before)
             text = core.written(after)
             if text != self._saved and after.passages and _says_something(after):
-                await loop.view.api.save_history(loop.target.name, text)
-                self._saved = text
+                await self._save(text)
         except GitsyncdError:
             self._history = None
             self._shelf.forget()

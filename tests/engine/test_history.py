@@ -1,16 +1,17 @@
 """Which revision ran when: written down as it happens, kept in the cluster, never in anybody's way."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from gitsyncd.edges.store import MemoryStore
 from gitsyncd.model.errors import ClusterDenied
 from tests.engine.mirror import BROKEN
-from tests.engine.world import World, config_map, map_id
+from tests.engine.world import World, config_map, map_id, target
 
 
-async def history(world: World, limit: int | None = None) -> list[dict[str, Any]]:
-    answer = await world.control.history("web", limit)
+async def history(world: World, limit: int | None = None, *, name: str = "web") -> list[dict[str, Any]]:
+    answer = await world.control.history(name, limit)
     revisions: list[dict[str, Any]] = answer["targets"][0]["revisions"]
     return revisions
 
@@ -86,6 +87,51 @@ async def test_it_survives_the_loss_of_the_disk_and_goes_on() -> None:
         await again.in_sync(commit=second)
         await again.rest(5)
         assert [each["commit"] for each in await history(again)] == [second, first]
+
+
+async def reloaded(world: World, **facts: Any) -> None:
+    """The agent file says something else of the target."""
+    wanted = replace(world.parts.configuration, targets=(replace(world.parts.targets[0].target, **facts),))
+    await world.parts.adopt(wanted)
+    world.control.configuration = wanted
+    world.parts.start()
+
+
+async def three_revisions(world: World, **last: Any) -> list[str]:
+    """The agent file changes before the third one, and what comes of that is the target's."""
+    commits = []
+    for number in range(3):
+        commits.append(world.repo.commit({"web": [config_map("a", v=str(number))]}))
+        await world.in_sync(commit=commits[-1])
+        await world.rest(5)
+        if number == 1:
+            await reloaded(world, **last)
+    return commits[::-1]
+
+
+async def test_a_change_of_the_agent_file_costs_nothing_of_it() -> None:
+    async with World(["web"]) as world:
+        commits = await three_revisions(world, interval=timedelta(minutes=7))
+
+        assert [each["commit"] for each in await history(world)] == commits
+
+
+async def test_a_renamed_target_goes_on_with_the_history_of_its_old_name() -> None:
+    async with World(["web"]) as world:
+        commits = await three_revisions(world, name="site", was="web")
+
+        assert [each["commit"] for each in await history(world, name="site")] == commits
+        assert list(kept(world)) == [("edge", "site")]
+
+
+async def test_the_name_of_a_target_that_is_still_there_gives_its_history_to_nobody() -> None:
+    world = World(["web", target("site", path="web", was="web", suspend=True)])
+    world.repo.commit({"web": [config_map("a", v="1")]})
+    async with world:
+        await world.in_sync("web")
+        await world.rest(5)
+        assert await history(world, name="site") == []
+        assert await history(world)
 
 
 async def test_a_restart_without_news_writes_nothing() -> None:

@@ -166,11 +166,11 @@ def test_a_renamed_target_sees_and_deletes_what_its_old_record_names_and_that_re
     rules = printed(replace(want, target=replace(want.target, was="site"), heritage=old))
 
     assert rules["old"] == [rule("apps", ["deployments"], ["get", "list", "watch", "delete"])]
+    old_records = ["gitsyncd.edge.site.0", "gitsyncd.edge.site.history"]
+    records = ["gitsyncd.edge.web.0", "gitsyncd.edge.web.history"]
     assert rules["gitsyncd"] == [
-        rule(
-            "", ["configmaps"], ["delete"], ["gitsyncd.edge.site.0", "gitsyncd.edge.web.0", "gitsyncd.edge.web.history"]
-        ),
-        rule("", ["configmaps"], ["update"], ["gitsyncd.edge.web.0", "gitsyncd.edge.web.history"]),
+        rule("", ["configmaps"], ["delete"], [*old_records, *records]),
+        rule("", ["configmaps"], ["update"], records),
     ]
 
 
