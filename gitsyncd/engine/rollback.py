@@ -118,11 +118,13 @@ class Rollback:
         self._update(loop, by_request=by_request)
         start, source = loop.track.admitted.commit, loop.track.source
         tip = await self._tip(loop)
+        reverted = await self._unseen(loop, start, tip, is_meant=bool(to))
         barred = await self._barred(loop, tip, history)
         content = await self._content(loop, start)
         passed_over: list[str] = []
         if to:
-            end = await self._named(loop, start, to, history, barred)
+            end = await self._named(loop, start, to, history)
+            await self._check(loop, end, barred, present=content)
         else:
             end = await self._last_good(loop, content, history, barred, passed_over)
         latest = history.passages[0] if history.passages else None
@@ -137,7 +139,7 @@ class Rollback:
             tip=tip,
             commits=tuple(dict.fromkeys([start, *brought])),
             images=await self._kept_out(loop, start, end),
-            reverted=await self._unseen(loop, start, tip, is_meant=bool(to)),
+            reverted=reverted,
             passed_over=tuple(passed_over),
         )
 
@@ -188,22 +190,22 @@ class Rollback:
     ) -> str:
         for passage in good_ones(history, content):
             tree = await self._tree(loop, passage.commit)
-            if not barred.against(passage.commit, passage.content, tree):
+            if barred.against(passage.commit, passage.content, tree):
+                passed_over.append(passage.commit)
+            elif tree:
                 return passage.commit
-            passed_over.append(passage.commit)
         others = " and is not quarantined" if passed_over else ""
         raise UsageError(
             f"no other revision of {loop.target.id} is known to have been in sync and healthy{others}",
             hint=f"Name one: gitsyncd rollback {loop.target.id} --to COMMIT",
         )
 
-    async def _named(self, loop: TargetLoop, start: str, to: str, history: History, barred: Barred) -> str:
-        """The whole id of a commit that one may go back to; the first digits are enough for one of the history.
+    async def _named(self, loop: TargetLoop, start: str, to: str, history: History) -> str:
+        """The whole id of a commit of the branch; the first digits are enough for one of the history.
 
         Raises `UsageError`.
         """
-        mirror, source, path = loop.track.mirror, loop.track.source, loop.target.path
-        history_hint = f"See which there were: gitsyncd history {loop.target.id}"
+        mirror, source = loop.track.mirror, loop.track.source
         to = to.lower()
         if len(to) < _FEWEST_DIGITS:
             raise UsageError(f"{to!r} is too short for a commit", hint="Write at least seven digits of its id.")
@@ -211,26 +213,33 @@ class Rollback:
         try:
             revision = await mirror.revision(source.name, source.branch, known.pop() if len(known) == 1 else to)
         except RevisionNotFound as error:
-            raise UsageError(f"{to} is no commit that the mirror of {source.name} has", hint=history_hint) from error
-        end = revision.commit
-        if not await mirror.descends(start, end):
             raise UsageError(
-                f"{end} is not in the history of {source.branch}",
+                f"{to} is no commit that the mirror of {source.name} has",
+                hint=f"See which there were: gitsyncd history {loop.target.id}",
+            ) from error
+        if not await mirror.descends(start, revision.commit):
+            raise UsageError(
+                f"{revision.commit} is not in the history of {source.branch}",
                 hint=f"Name a commit of {source.branch}: gitsyncd history {loop.target.id}",
             )
-        tree = await self._tree(loop, end)
-        if not tree:
-            raise UsageError(f"there is nothing at {path} in {end}", hint=history_hint)
-        if tree == await self._tree(loop, start):
+        return revision.commit
+
+    async def _check(self, loop: TargetLoop, end: str, barred: Barred, *, present: str) -> None:
+        """Raises `UsageError` for a commit that is no place to go back to."""
+        target = loop.target
+        another = f"Name another one: gitsyncd history {target.id}"
+        tree, content = await self._tree(loop, end), await self._content(loop, end)
+        if not content:
             raise UsageError(
-                f"{loop.target.id} has what {end[:12]} wants: there is nothing to go back from", hint=history_hint
+                f"what {end[:12]} has at {target.path or '/'} cannot be read, or is not there", hint=another
             )
-        if why := barred.against(end, await self._content(loop, end), tree):
+        if content == present:
+            raise UsageError(f"{target.id} has what {end[:12]} wants: there is nothing to go back from", hint=another)
+        if why := barred.against(end, content, tree):
             raise UsageError(
                 f"{end[:12]} {why}",
                 hint=f"Name another one, or let it come back first: remove its entry from {QUARANTINE_FILE}.",
             )
-        return end
 
     async def _tree(self, loop: TargetLoop, commit: str) -> str:
         """The identity of the files below the path; empty where there are none, or the mirror has no such commit."""

@@ -1,5 +1,6 @@
 """Going back: to what, by which commit or request, and what is said when it cannot be done."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -306,13 +307,46 @@ async def test_there_is_no_way_back_to_what_is_there(digits: int) -> None:
     assert len(writer.commits) == 1
 
 
-async def test_a_commit_without_the_path_is_none_to_go_back_to() -> None:
+async def test_what_wants_the_same_in_other_words_is_there_already() -> None:
+    """As the whole repository does after a rollback, but for the quarantine file."""
+    async with World(["web"]) as world:
+        both = [config_map("a", v="1"), config_map("b", v="1")]
+        first = world.repo.commit({"web": both})
+        await world.in_sync(commit=first)
+        await world.rest(5)
+        await revisions(world, 2)
+        again = world.repo.commit({"web": both[::-1]})
+        await world.in_sync(commit=again)
+        await world.rest(5)
+        armed(world)
+        with pytest.raises(UsageError, match="there is nothing to go back from"):
+            await back(world, first)
+
+
+async def test_a_good_one_that_a_rewritten_history_has_lost_is_none_to_go_back_to() -> None:
+    async with World(["web"]) as world:
+        first, lost, _ = await revisions(world, 1, 2, 3)
+        world.repo.commits[lost] = replace(world.repo.commits[lost], files={})
+        armed(world)
+        answer = await back(world)
+
+    assert (answer["to"], answer["passed_over"]) == (first, [])
+
+
+async def test_a_commit_that_cannot_be_read_is_none_to_go_back_to() -> None:
     async with World(["web"]) as world:
         empty = world.repo.commit({"docs": []})
+        unreadable = world.repo.commit({"web": BROKEN})
         await revisions(world, 1)
         armed(world)
-        with pytest.raises(UsageError, match="there is nothing at web in"):
-            await back(world, empty)
+        for commit in (empty, unreadable):
+            with pytest.raises(UsageError, match="has at web cannot be read, or is not there"):
+                await back(world, commit)
+
+        present = world.repo.commit({"web": BROKEN})
+        await world.until(lambda: world.state("web") == "failed")
+        with pytest.raises(UsageError, match="cannot be read"):
+            await back(world, present)
 
 
 # --- who writes ------------------------------------------------------------------------------------------------------
