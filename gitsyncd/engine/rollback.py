@@ -29,12 +29,12 @@ from gitsyncd.model.units import rfc3339
 from gitsyncd.model.update import Author, MergeRequest, Proposal, Restored, Tip, Update
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from gitsyncd.engine.facts import Gatherer
     from gitsyncd.engine.ports import Clock, FileEditor, Log, MergeRequests, Writer
     from gitsyncd.engine.target_loop import TargetLoop
-    from gitsyncd.model.history import History
+    from gitsyncd.model.history import History, Passage
     from gitsyncd.model.target import Images
 
 TRAILER = "Gitsyncd-Rollback"
@@ -126,7 +126,8 @@ class Rollback:
             end = await self._named(loop, start, to, history)
             await self._check(loop, end, barred, present=content)
         else:
-            end = await self._last_good(loop, content, history, barred, passed_over)
+            others = good_ones(history, content)
+            end = await self._last_good(loop, start, others, barred, passed_over)
         latest = history.passages[0] if history.passages else None
         brought = [latest.commit] if latest is not None and content and latest.content == content else []
         return Way(
@@ -186,10 +187,15 @@ class Rollback:
         return unseen
 
     async def _last_good(
-        self, loop: TargetLoop, content: str, history: History, barred: Barred, passed_over: list[str]
+        self, loop: TargetLoop, start: str, good: Sequence[Passage], barred: Barred, passed_over: list[str]
     ) -> str:
-        for passage in good_ones(history, content):
+        """The first that nothing speaks against. Raises `UsageError`."""
+        present = await self._tree(loop, start)
+        for passage in good:
             tree = await self._tree(loop, passage.commit)
+            # What a commit wants is told by the agent file, too, and that may have changed: its files have not.
+            if tree == present:
+                continue
             if barred.against(passage.commit, passage.content, tree):
                 passed_over.append(passage.commit)
             elif tree:
@@ -314,6 +320,7 @@ class Rollback:
             to=way.end,
             commit=written.commit,
             quarantined=[str_of(entry) for entry in way.images],
+            reverted=list(way.reverted),
         )
         self._pushed(update)
         return {**way.as_json(), "commit": written.commit, "pull_request": url or None}

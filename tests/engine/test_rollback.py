@@ -12,7 +12,7 @@ from gitsyncd.model.target import Images
 from gitsyncd.model.update import Forge, PullRequest, Update
 from tests.engine.imaging import MemoryForge, MemoryWriter, update
 from tests.engine.mirror import BROKEN
-from tests.engine.world import World, config_map
+from tests.engine.world import World, config_map, namespace
 
 
 def armed(world: World, *updates: Update, policies: tuple[ImagePolicy, ...] = ()) -> tuple[MemoryWriter, MemoryForge]:
@@ -284,6 +284,7 @@ async def test_what_people_pushed_meanwhile_is_not_taken_back_unless_it_is_said(
 
     assert (answer["from"], answer["to"], answer["reverted"]) == (second, first, [cure])
     assert f"- {cure}" in writer.commits[-1].message
+    assert world.log.events("rollback committed")[0]["reverted"] == [cure]
 
 
 async def test_what_people_pushed_elsewhere_is_nobodys_hindrance() -> None:
@@ -321,6 +322,27 @@ async def test_what_wants_the_same_in_other_words_is_there_already() -> None:
         armed(world)
         with pytest.raises(UsageError, match="there is nothing to go back from"):
             await back(world, first)
+
+
+async def test_what_the_agent_file_says_otherwise_now_makes_no_other_revision_of_the_present_one() -> None:
+    """History has what a commit wanted then; what it wants now is told by the agent file, too."""
+    async with World(["web"]) as world:
+        commits = []
+        for number in "12":
+            placeless = config_map("a", v=number)
+            del placeless["metadata"]["namespace"]
+            commits.append(world.repo.commit({"web": [namespace("elsewhere"), placeless]}))
+            await world.in_sync(commit=commits[-1])
+            await world.rest(5)
+        configuration = world.parts.configuration
+        [only] = configuration.targets
+        await world.parts.adopt(replace(configuration, targets=(replace(only, namespace="elsewhere"),)))
+        world.parts.start()
+        await world.in_sync(commit=commits[-1])
+        armed(world)
+        answer = await back(world)
+
+    assert (answer["from"], answer["to"]) == (commits[1], commits[0])
 
 
 async def test_a_good_one_that_a_rewritten_history_has_lost_is_none_to_go_back_to() -> None:
