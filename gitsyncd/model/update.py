@@ -6,12 +6,13 @@ requests to merge that of the forges' edge.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 
+from gitsyncd.model.image import ImageChange
 from gitsyncd.model.source import Repository
 
 
@@ -101,6 +102,8 @@ class Tip:
     commit: str
     files: Mapping[str, bytes] = field(repr=False)
     """Content by path from the root."""
+    others: str = ""
+    """A commit of somebody else's on the branch of its own that would be pushed; empty where there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +116,8 @@ class Proposal:
     """New content by path; everything else stays. A new file is an ordinary one, an old one keeps its mode."""
     restored: Mapping[str, str] = field(default_factory=dict)
     """Path of a folder (or file, or empty for the root) to the commit whose content it gets, exactly."""
+    changes: Sequence[ImageChange] = ()
+    """What it does, for whoever tells of it once it is written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,3 +130,7 @@ class Written:
     """The tip that it stands on."""
     attempts: int
     """1 when no race was lost."""
+    changes: Sequence[ImageChange] = ()
+    """Those of the proposal."""
+    late: bool = False
+    """Whether it was pushed by an earlier call, which could not tell that it arrived."""

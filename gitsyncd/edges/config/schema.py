@@ -524,7 +524,9 @@ class Push(Section):
     """Where commits go."""
 
     branch: Branch = Field(
-        description="A branch of its own, made when it is missing and never forced.", examples=["image-updates"]
+        description="A branch of its own, made when it is missing and never forced. No other update of this "
+        "repository may write to it.",
+        examples=["image-updates"],
     )
 
 

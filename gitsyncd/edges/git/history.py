@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import re
+from collections.abc import Iterator
 
 from gitsyncd.edges.git.format import COMMIT, Commit, is_id, parse_commit
 from gitsyncd.edges.git.store import ObjectMissing, ObjectStore
@@ -13,7 +14,12 @@ _TRAILER = re.compile(r"([A-Za-z0-9-]+)[ \t]*:[ \t]*(.*)")
 
 
 def approvals(message: str) -> tuple[str, ...]:
-    """Values of `Gitsyncd-Approve` trailers: lines `name: value` in the last paragraph, which holds nothing else.
+    """Values of `Gitsyncd-Approve` trailers."""
+    return trailers(message, "Gitsyncd-Approve")
+
+
+def trailers(message: str, name: str) -> tuple[str, ...]:
+    """Values of trailers of this name: lines `name: value` in the last paragraph, which holds nothing else.
 
     The rule is that of git-interpret-trailers without its exceptions; the subject is never a trailer.
     """
@@ -27,9 +33,17 @@ def approvals(message: str) -> tuple[str, ...]:
         match = _TRAILER.fullmatch(line)
         if not match:
             return ()
-        if match[1].lower() == "gitsyncd-approve":
+        if match[1].lower() == name.lower():
             values.append(match[2].strip())
     return tuple(values)
+
+
+def with_trailer(message: str, name: str, value: str) -> str:
+    """The message with one more trailer, at the end of those that it has."""
+    text = message.rstrip("\n")
+    last = text.rpartition("\n\n")[2].split("\n") if "\n\n" in text else [""]
+    between = "\n" if all(_TRAILER.fullmatch(line) for line in last) else "\n\n"
+    return f"{text}{between}{name}: {value}\n"
 
 
 def read_commit(store: ObjectStore, commit: str) -> Commit:
@@ -81,6 +95,25 @@ def descends(store: ObjectStore, commit: str, ancestor: str) -> bool:
             found = _parsed(parent, store.get(parent, COMMIT))
             heapq.heappush(queue, (-found.committed_at.timestamp(), parent, found.parents))
     return False
+
+
+def beyond(store: ObjectStore, commit: str, base: str) -> Iterator[tuple[str, Commit]]:
+    """What `commit` has that `base` has not, newest first as far as parents tell. One walk of the history of `base`."""
+    known = {base}
+    queue = [base]
+    while queue:
+        parents = [parent for parent in read_commit(store, queue.pop()).parents if parent not in known]
+        known.update(parents)
+        queue += parents
+    queue = [] if commit in known else [commit]
+    known.add(commit)
+    while queue:
+        name = queue.pop(0)
+        found = read_commit(store, name)
+        yield name, found
+        parents = [parent for parent in found.parents if parent not in known]
+        known.update(parents)
+        queue += parents
 
 
 def recent(store: ObjectStore, heads: list[str], limit: int) -> list[str]:
