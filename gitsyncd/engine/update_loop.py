@@ -143,6 +143,11 @@ class UpdateLoop:
             if loop.selected is not None and not _is_in_doubt(loop)
         }
 
+    def _holds(self, chosen: Choices, changes: Sequence[ImageChange]) -> bool:
+        """Whether these changes are what is wanted still. A policy that none of them is of does not matter."""
+        now = self._chosen()
+        return now is not None and all(now.get(change.policy) == chosen[change.policy] for change in changes)
+
     async def _write(self, chosen: Choices) -> bool:
         """Whether anything was pushed. Raises `SourceError`, `ManifestInvalid`, `ForgeError`."""
         sight = await self.branch.sight()
@@ -151,12 +156,14 @@ class UpdateLoop:
         written = await self._commit(chosen) if pending else None
         if written is not None:
             self._done(written)
-        if self._chosen() == chosen:
-            await self._request([change for change in pending if change.file not in self._unwritable])
+        pending = [change for change in pending if change.file not in self._unwritable]
+        if self._holds(chosen, pending):
+            await self._request(pending)
         return written is not None
 
     async def _commit(self, chosen: Choices) -> Written | None:
         """What was pushed. Raises `SourceError`, `ManifestInvalid`."""
+        changes: list[ImageChange] = []
 
         def propose(tip: Tip) -> Proposal | None:
             files, self._unwritable = self._edited(tip, _due(self.branch.of(tip), chosen))
@@ -168,16 +175,16 @@ class UpdateLoop:
                     hint="Merge that branch or delete it: a fresh one is made. If another agent or update pushes to "
                     "it, give each a `push.branch` of its own.",
                 )
-            changes = _moves({file: values for file, (values, _) in files.items()}, chosen)
+            changes[:] = _moves({file: values for file, (values, _) in files.items()}, chosen)
             return Proposal(
                 message=message(self.update.message, changes, agent=self._agent),
                 files={file: content for file, (_, content) in files.items()},
-                changes=changes,
+                changes=tuple(changes),
             )
 
         def ready() -> bool:
             """The last word before a push: what was decided since the choice holds."""
-            if self._chosen() != chosen:
+            if not self._holds(chosen, changes):
                 self.bell.ring()
                 return False
             if self._spent():
