@@ -503,6 +503,36 @@ async def test_a_lock_that_comes_between_the_choice_and_the_push_holds() -> None
     assert shop.log.events("image update failed") == []
 
 
+async def test_a_look_that_does_not_end_is_given_up_and_told() -> None:
+    shop = Workshop(policy("back"), files={}, registry=SlowRegistry())
+    async with shop:
+        await shop.until(lambda: bool(shop.log.events("registry unreachable")), within_s=901)
+        assert shop.state("back")["state"] == "failed"
+
+    [told] = shop.log.events("registry unreachable")
+    assert "the look was not over within 15 minutes" in told["error"]
+    assert told["hint"]
+
+
+async def test_a_policy_that_fails_meanwhile_holds_up_no_commit_of_the_others() -> None:
+    files = {FRONT: deployment("1.0.0"), "web/back.yaml": deployment("1.0.0", "back", "back")}
+    shop = Workshop(policy(), policy("back"), files=files, registry=both())
+    async with shop:
+        await shop.settled()
+        before = shop.writer.asked
+        shop.registry.push("1.2.0")
+
+        def fail() -> None:
+            shop.automation.policies[1].error = RegistryUnreachable("down")
+
+        shop.writer.meanwhile = fail
+        await asyncio.sleep(3)
+        shop.automation.policies[0].bell.ring()
+        await shop.until(lambda: len(shop.writer.commits) == 3, within_s=10)
+
+    assert shop.writer.asked - before == 3, "one look, one commit, one look at what it has made of it"
+
+
 class FullDisk(MemoryStore):
     """Takes nothing of updates while it is full."""
 
