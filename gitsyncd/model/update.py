@@ -112,12 +112,12 @@ class Proposal:
 
     message: str
     """Whole: subject, body, trailers."""
+    changes: Sequence[ImageChange] = ()
+    """What it does, for whoever tells of it once it is written."""
     files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     """New content by path; everything else stays. A new file is an ordinary one, an old one keeps its mode."""
     restored: Mapping[str, str] = field(default_factory=dict)
     """Path of a folder (or file, or empty for the root) to the commit whose content it gets, exactly."""
-    changes: Sequence[ImageChange] = ()
-    """What it does, for whoever tells of it once it is written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

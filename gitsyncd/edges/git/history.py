@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import re
-from collections.abc import Iterator
+from collections.abc import Collection
 
 from gitsyncd.edges.git.format import COMMIT, Commit, is_id, parse_commit
 from gitsyncd.edges.git.store import ObjectMissing, ObjectStore
@@ -97,23 +97,27 @@ def descends(store: ObjectStore, commit: str, ancestor: str) -> bool:
     return False
 
 
-def beyond(store: ObjectStore, commit: str, base: str) -> Iterator[tuple[str, Commit]]:
-    """What `commit` has that `base` has not, newest first as far as parents tell. One walk of the history of `base`."""
-    known = {base}
-    queue = [base]
+def beyond(store: ObjectStore, commit: str, since: str) -> list[tuple[str, tuple[str, ...]]]:
+    """Commits that `commit` has and `since` has not, each with its parents; the newest first, by their own clocks.
+
+    Clocks may be wrong, so all of the history of `since` is looked at. Nothing is left out where the mirror does not
+    know `since`. Raises `RevisionNotFound` for an unknown `commit`.
+    """
+    shared = {name for _, name, _ in _reached(store, since, frozenset())} if since in store else set()
+    own = sorted(_reached(store, commit, shared), key=lambda each: -each[0])
+    return [(name, parents) for _, name, parents in own]
+
+
+def _reached(store: ObjectStore, commit: str, without: Collection[str]) -> list[tuple[float, str, tuple[str, ...]]]:
+    """A commit and its ancestors, with time and parents; nothing of those in `without`."""
+    found, seen, queue = [], {commit, *without}, [commit] if commit not in without else []
     while queue:
-        parents = [parent for parent in read_commit(store, queue.pop()).parents if parent not in known]
-        known.update(parents)
-        queue += parents
-    queue = [] if commit in known else [commit]
-    known.add(commit)
-    while queue:
-        name = queue.pop(0)
-        found = read_commit(store, name)
-        yield name, found
-        parents = [parent for parent in found.parents if parent not in known]
-        known.update(parents)
-        queue += parents
+        name = queue.pop()
+        read = read_commit(store, name)
+        found.append((read.committed_at.timestamp(), name, read.parents))
+        queue += (new := [parent for parent in read.parents if parent not in seen])
+        seen.update(new)
+    return found
 
 
 def recent(store: ObjectStore, heads: list[str], limit: int) -> list[str]:

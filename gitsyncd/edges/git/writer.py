@@ -241,7 +241,8 @@ class GitWriter:
 
     def _others(self, store: ObjectStore, tip: str, ahead: str) -> str:
         """A commit that `ahead` has beyond the tip and that was not written by this hand; empty for none."""
-        for commit, found in history.beyond(store, ahead, tip):
+        for commit, _ in history.beyond(store, ahead, tip):
+            found = history.read_commit(store, commit)
             names = history.trailers(found.message, _OWN_TRAILER)
             if found.committer != self._author.email or self._name not in names:
                 return commit
