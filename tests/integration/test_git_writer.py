@@ -516,6 +516,38 @@ async def test_a_branch_of_its_own_rolls_and_is_never_forced(rig: Rig) -> None:
     rig.repo.git("fsck", "--full", "--strict")
 
 
+async def test_what_is_there_is_not_made_anew_for_what_others_merge_elsewhere(rig: Rig) -> None:
+    rig.repo.commit({"a.yaml": "a: 1\nz: 1\n", "b.yaml": "b: 1\n"})
+    writer = rig.writer()
+
+    async def write(**files: bytes) -> Written | None:
+        proposed = puts({f"{name}.yaml": content for name, content in files.items()})
+        return await writer.write(proposed, branch="main", onto="updates")
+
+    assert await write(a=b"a: 2\nz: 1\n")
+    for number in range(3):
+        rig.repo.commit({"c.yaml": f"c: {number}\n"})
+        assert await write(a=b"a: 2\nz: 1\n") is None
+
+    # More is wanted, then less, then the file is another one.
+    assert await write(a=b"a: 2\nz: 1\n", b=b"b: 2\n")
+    rig.repo.commit({"c.yaml": "c: 4\n"})
+    assert await write(a=b"a: 2\nz: 1\n", b=b"b: 2\n") is None
+    assert await write(a=b"a: 2\nz: 1\n")
+    assert rig.content("b.yaml", "updates") == "b: 1\n"
+    changed = rig.repo.commit({"a.yaml": "a: 1\nz: 2\n"})
+    last = await write(a=b"a: 2\nz: 2\n")
+    assert last
+    assert changed in rig.repo.git("log", "-1", "--format=%P", "updates").split()
+    assert await write(a=b"a: 2\nz: 2\n") is None
+
+    # Squashed into what is followed, and the branch left standing.
+    rig.repo.commit({"a.yaml": "a: 2\nz: 2\n"})
+    assert await write(a=b"a: 3\nz: 2\n")
+    assert rig.content("a.yaml", "updates") == "a: 3\nz: 2\n"
+    rig.repo.git("fsck", "--full", "--strict")
+
+
 async def test_what_people_put_on_that_branch_stays(rig: Rig) -> None:
     rig.repo.commit({"a.yaml": "a: 1\n"})
     writer = rig.writer()

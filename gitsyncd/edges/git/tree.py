@@ -77,6 +77,14 @@ def locate(store: ObjectStore, caps: Caps, commit: str, path: str) -> Entry:
     return entry
 
 
+def identity(store: ObjectStore, caps: Caps, commit: str, path: str) -> str:
+    """Of what `path` is in `commit`; empty where nothing is there that could hold manifests."""
+    try:
+        return locate(store, caps, commit, path).id
+    except (RevisionNotFound, ManifestInvalid):
+        return ""
+
+
 def _no_path(path: str, commit: str) -> RevisionNotFound:
     return RevisionNotFound(
         f"path {path!r} is not in sha1:{commit}",

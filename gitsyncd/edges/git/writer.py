@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -29,6 +29,7 @@ from gitsyncd.edges.git.remote import LostRace, Move
 from gitsyncd.edges.git.sign import signature
 from gitsyncd.edges.git.ssh import SshRemote
 from gitsyncd.edges.git.store import ObjectStore
+from gitsyncd.edges.git.tree import identity
 from gitsyncd.model.address import is_ssh, redacted
 from gitsyncd.model.errors import PushContended, RevisionNotFound, SourceUnreachable
 from gitsyncd.model.image import QUARANTINE_FILE, ImageChange
@@ -60,6 +61,8 @@ class _Ground:
     """What the pushed branch has now; empty for nothing."""
     others: str = ""
     """A commit of the pushed branch that is somebody else's."""
+    made_from: str = ""
+    """The commit of the followed branch from which the pushed one was last made anew; empty where it has no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +217,7 @@ class GitWriter:
         if paths:
             files |= readable_files(store, self._caps, ground.base, [QUARANTINE_FILE])
         proposal = propose(Tip(commit=ground.base, files=files, others=ground.others))
-        if proposal is None:
+        if proposal is None or self._is_there(store, ground, proposal):
             return ground, None, ()
         draft = compose(
             store,
@@ -234,14 +237,36 @@ class GitWriter:
             return _Ground(base=tip, parents=(tip,), move_from="")
         if history.descends(store, tip, ahead):
             return _Ground(base=tip, parents=(tip,), move_from=ahead)
-        if others := self._others(store, tip, ahead):
+        own = dict(history.beyond(store, ahead, tip))
+        if others := self._others(store, own):
             return _Ground(base=ahead, parents=(ahead,), move_from=ahead, others=others)
         parents = (ahead,) if history.descends(store, ahead, tip) else (ahead, tip)
-        return _Ground(base=tip, parents=parents, move_from=ahead)
+        return _Ground(base=tip, parents=parents, move_from=ahead, made_from=_made_from(own, ahead))
 
-    def _others(self, store: ObjectStore, tip: str, ahead: str) -> str:
-        """A commit that `ahead` has beyond the tip and that was not written by this hand; empty for none."""
-        for commit, _ in history.beyond(store, ahead, tip):
+    def _is_there(self, store: ObjectStore, ground: _Ground, proposal: Proposal) -> bool:
+        """Whether the pushed branch has that and no more, and can be merged: that others move on is no news for it."""
+        if not ground.made_from or proposal.restored:
+            return False
+        for path in proposal.files:
+            if identity(store, self._caps, ground.made_from, path) != identity(store, self._caps, ground.base, path):
+                return False
+        return (
+            compose(
+                store,
+                self._caps,
+                proposal,
+                base=ground.made_from,
+                parents=(ground.move_from,),
+                author=self._author,
+                now=self._now(),
+                sign=None,
+            )
+            is None
+        )
+
+    def _others(self, store: ObjectStore, commits: Iterable[str]) -> str:
+        """One of these that was not written by this hand; empty for none."""
+        for commit in commits:
             found = history.read_commit(store, commit)
             names = history.trailers(found.message, _OWN_TRAILER)
             if found.committer != self._author.email or self._name not in names:
@@ -251,6 +276,16 @@ class GitWriter:
     def _sign(self, payload: bytes) -> bytes:
         assert self._signing is not None
         return signature(payload, self._signing, shown=self._shown, now=self._now())
+
+
+def _made_from(own: Mapping[str, Sequence[str]], ahead: str) -> str:
+    """The first commit that is not of the branch's own, from its head on."""
+    commit = ahead
+    while parents := own.get(commit):
+        if outside := [parent for parent in parents if parent not in own]:
+            return outside[-1]
+        commit = parents[0]
+    return ""
 
 
 def _pause_s(attempt: int) -> float:
