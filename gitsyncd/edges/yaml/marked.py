@@ -60,7 +60,7 @@ _PROPERTIES: Final = re.compile(r"(?:[&!][^\s]*[ \t]+)*")
 _LINE_END: Final = re.compile(r"[\r\n]|\Z")
 _BREAK: Final = r"(?:\r\n|\r|\n)"
 _BLOCK: Final = re.compile(
-    rf"(?P<head>[|>][^\r\n]*{_BREAK}(?:[ \t]*{_BREAK})*[ ]+)[^\r\n\x85\u2028\u2029]*(?P<tail>\s*)"
+    rf"(?P<head>[|>][^\r\n]*{_BREAK}(?>(?:[ \t]*{_BREAK})*)[ ]+)[^\r\n\x85\u2028\u2029]*(?P<tail>\s*)"
 )
 _PLAIN: Final = r"[A-Za-z0-9_](?:[A-Za-z0-9._:/@+-]*[A-Za-z0-9._+-])?"
 _SAFE: Final = re.compile(_PLAIN)

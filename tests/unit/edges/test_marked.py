@@ -277,6 +277,19 @@ def test_long_lines_of_what_looks_like_marks_keep_nobody_busy(line: str) -> None
     assert [mark.value for mark in marks(text.encode())] == ["c"]
 
 
+@pytest.mark.parametrize("rest", ["  x\n  y\n", "  x\n", ""])
+@pytest.mark.parametrize("blank", ["  \n", "\n", "  \r\n", " \t\n"])
+def test_blank_lines_before_the_text_of_a_marked_block_keep_nobody_busy(blank: str, rest: str) -> None:
+    text = f"a: |- {MARK}\n{blank * 100_000}{rest}b: c {MARK}\n"
+
+    try:
+        found, _ = marked.marks(text.encode())
+    except YamlError:
+        return  # a tab where there is no text yet
+
+    assert found[-1].value == "c"
+
+
 def test_many_marks_that_are_none_keep_nobody_busy() -> None:
     text = "a: |\n" + f"  b: c {MARK}\n" * 50_000 + f"d: e {MARK}\n" + f"# f: g {MARK}\n" * 40_000
 
