@@ -25,6 +25,7 @@ from gitsyncd.edges.config.values import (
     LabelValue,
     ListenAddress,
     OneLine,
+    PersonName,
     Platform,
     Pointer,
     ProxyUrl,
@@ -503,7 +504,7 @@ class ImagePolicy(Section):
 class Author(Section):
     """In whose name commits are made."""
 
-    name: OneLine = Field("gitsyncd", description="The name.")
+    name: PersonName = Field("gitsyncd", description="The name.")
     email: Email = Field("gitsyncd@localhost", description="The address.", examples=["gitsyncd@example.com"])
 
 

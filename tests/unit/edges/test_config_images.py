@@ -207,6 +207,7 @@ MISTAKES = [
     (update("message: '{what}'"), f"{AT_UPDATE}.message: '{{what}}' is no placeholder; known are {{agent}}, {{changes}}, {{files}}, {{policies}}, {{summary}}"),
     (update("paths: [../x]"), f"{AT_UPDATE}.paths[0]: '../x' leaves its folder; write the path from the root of the repository, without .."),
     (update("max_commits_per_hour: 0"), f"{AT_UPDATE}.max_commits_per_hour: is out of range; write at least 1"),
+    (update("author: {name: 'Robot <robot@example.com>'}"), f"{AT_UPDATE}.author.name: holds < or >, between which a commit has the address; write the name alone"),
     (update("author: {email: nobody}"), f"{AT_UPDATE}.author.email: 'nobody' is no address; write it like gitsyncd@example.com"),
     (update("auth: {username: x}"), f"{AT_UPDATE}.auth.username: stands without password_file; write password_file too"),
     ("images: {updates: [{name: up, source: flet}]}\n", f"{AT_UPDATE}.source: flet is no source; did you mean fleet?"),
