@@ -99,6 +99,7 @@ def _update_status(loop: UpdateLoop) -> dict[str, Any]:
         "commit": loop.last.commit if loop.last else None,
         "committed": _moment(loop.last_at),
         "pull_request": loop.request_url or None,
+        "waits_for": list(loop.waits_for),
         "problems": [
             {"file": problem.file, "line": problem.line, "error": problem.message, "hint": problem.hint}
             for problem in loop.problems

@@ -135,13 +135,18 @@ class UpdateLoop:
 
     def _chosen(self) -> Choices | None:
         """What is known to be wanted now. None where to write only that would take back what was proposed before."""
-        if self.update.push_branch and any(_is_in_doubt(loop) for loop in self.policies):
+        if self.waits_for:
             return None
         return {
             loop.policy.name: (loop.policy, loop.selected)
             for loop in self.policies
             if loop.selected is not None and not _is_in_doubt(loop)
         }
+
+    @property
+    def waits_for(self) -> Sequence[str]:
+        """Policies in doubt for which a branch of its own stays as it is."""
+        return [loop.policy.name for loop in self.policies if self.update.push_branch and _is_in_doubt(loop)]
 
     def _holds(self, chosen: Choices, changes: Sequence[ImageChange]) -> bool:
         """Whether these changes are what is wanted still. A policy that none of them is of does not matter."""
@@ -320,10 +325,12 @@ class UpdateLoop:
             self._is_remembered = True
 
     def _remembered(self) -> None:
+        """What cannot be used is as good as lost."""
         try:
-            self._commits = [datetime.fromisoformat(at) for at in self._store.load(self._file).get("commits", ())]
+            commits = [datetime.fromisoformat(at) for at in self._store.load(self._file).get("commits", ())]
         except (TypeError, ValueError):
-            self._commits = []
+            commits = []
+        self._commits = [at for at in commits if at.tzinfo is not None]
 
 
 def _is_in_doubt(loop: PolicyLoop) -> bool:

@@ -743,10 +743,24 @@ async def test_what_was_in_doubt_goes_on_once_it_is_known() -> None:
     async with shop:
         await shop.settled()
         assert (shop.writer.apart, forge.asked) == ({}, [])
+        assert shop.control.status()["updates"][0]["waits_for"] == ["back"]
         found.half = None
         await shop.until(lambda: bool(forge.open))
 
+        assert shop.control.status()["updates"][0]["waits_for"] == []
+
     assert set(shop.writer.apart) == {FRONT, "web/back.yaml"}
+
+
+async def test_what_was_remembered_in_no_way_that_can_be_used_counts_for_nothing() -> None:
+    store = MemoryStore()
+    store.save("update-fleet", {"commits": ["2026-01-01T00:00:00", "yesterday", 7]})
+    shop = Workshop(policy(), files={FRONT: deployment("1.0.0")}, registry=registry("1.0.0", "1.1.0"), store=store)
+    store.save("update-fleet", {"commits": ["2026-01-01T00:00:00"]})
+    again = Workshop(policy(), files={FRONT: deployment("1.0.0")}, registry=registry("1.0.0", "1.1.0"), store=store)
+    for each in (shop, again):
+        async with each:
+            await each.until(lambda each=each: len(each.writer.commits) == 2)  # type: ignore[misc]
 
 
 async def test_a_request_whose_tag_must_not_come_back_is_withdrawn() -> None:
