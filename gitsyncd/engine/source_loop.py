@@ -26,6 +26,7 @@ from gitsyncd.model.errors import (
 )
 from gitsyncd.model.image import QUARANTINE_FILE
 from gitsyncd.model.source import OnRewind
+from gitsyncd.model.units import rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -104,7 +105,11 @@ class Track:
             return
         if self.error is not None:
             self._log.info(
-                "source recovered", source=self.source.name, since=self.since.isoformat(), error=self.error.message
+                "source recovered",
+                source=self.source.name,
+                branch=self.source.branch,
+                since=rfc3339(self.since),
+                error=self.error.message,
             )
             self.error, self.since = None, self._clock.now()
         if head != self.head or self.admitted is None:
@@ -120,7 +125,8 @@ class Track:
             self._log.warning(
                 "source unreachable",
                 source=self.source.name,
-                since=self.since.isoformat(),
+                branch=self.source.branch,
+                since=rfc3339(self.since),
                 error=error.message,
                 remedy=error.remedy,
                 hint=error.hint,

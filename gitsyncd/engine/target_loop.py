@@ -95,9 +95,7 @@ class TargetLoop:
         self.unreadable = ""
         """The commit that cannot be rendered: drift is healed towards the one before."""
         self.last_turn: datetime | None = None
-        self.suspension: Suspension | None = (
-            Suspension(None, "`suspend: true` in the agent file") if target.suspend else None
-        )
+        self.suspension = self._standing_suspension()
         self.tried = asyncio.Event()
         """Set after the first turn, good or bad."""
         self.finished = 0
@@ -197,6 +195,7 @@ class TargetLoop:
         asked = revision
         if scope is None:
             self._enter(TargetState.SYNCING)
+            self.view.require()  # what this cluster's record says is not known before
             old = self.view.heritage(self.target)
             floor = self._gatherer.inventory().commit or (old.commit if old is not None else "")
             revision = await self.track.trusted(asked, floor)
@@ -390,8 +389,10 @@ class TargetLoop:
             return False
         if suspension.until is not None and self._clock.now() >= suspension.until:
             self.resume()
-            return False
-        return True
+        return self.suspension is not None
+
+    def _standing_suspension(self) -> Suspension | None:
+        return Suspension(None, "`suspend: true` in the agent file") if self.target.suspend else None
 
     async def _rest(self) -> None:
         """Suspended: nothing is looked at on the cluster, but the other targets still hear what this one wants."""
@@ -421,7 +422,8 @@ class TargetLoop:
         self.tried.set()
 
     def resume(self) -> None:
-        self.suspension = None
+        """End what `suspend` began; what the agent file says stands."""
+        self.suspension = self._standing_suspension()
         self._enter(TargetState.UNKNOWN)
         self.bell.ring()
 

@@ -220,6 +220,20 @@ async def test_a_target_that_the_agent_file_suspends_is_not_resumed_by_a_command
     assert world.state("web") == "suspended"
 
 
+async def test_a_pause_with_an_end_does_not_end_what_the_agent_file_says() -> None:
+    world = World([target("web", suspend=True)])
+    world.repo.commit({"web": [config_map("a")]})
+    async with world:
+        await world.first_turns
+        world.control.suspend("web", timedelta(minutes=30), "a rehearsal")
+        assert status(world)["targets"][0]["suspended"]["reason"] == "a rehearsal"
+        await world.rest(3600)
+        assert "agent file" in status(world)["targets"][0]["suspended"]["reason"]
+
+    assert world.cluster.count()["apply"] == 0
+    assert world.state("web") == "suspended"
+
+
 async def test_a_turn_that_is_suspended_ends_at_the_next_object() -> None:
     # given
     world = World(["web"])
