@@ -14,10 +14,11 @@ import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 
+from gitsyncd.edges.git import history
 from gitsyncd.edges.git.mirror import GitMirror
 from gitsyncd.edges.git.writer import GitWriter
 from gitsyncd.model.errors import (
@@ -546,6 +547,32 @@ async def test_what_is_there_is_not_made_anew_for_what_others_merge_elsewhere(ri
     assert await write(a=b"a: 3\nz: 2\n")
     assert rig.content("a.yaml", "updates") == "a: 3\nz: 2\n"
     rig.repo.git("fsck", "--full", "--strict")
+
+
+async def test_the_history_is_walked_once_while_neither_branch_moves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repo = Repo(tmp_path / "fleet.git")
+    rig = Rig(repo, repo.url, tmp_path)
+    repo.commit({"a.yaml": "a: 1\n"})
+    writer = rig.writer()
+    await writer.write(puts({"a.yaml": b"a: 2\n"}), branch="main", onto="updates")
+    walks = 0
+    walk = history.beyond
+
+    def counted(*arguments: Any) -> list[tuple[str, tuple[str, ...]]]:
+        nonlocal walks
+        walks += 1
+        return walk(*arguments)
+
+    monkeypatch.setattr(history, "beyond", counted)
+    for _ in range(3):
+        assert await writer.write(puts({"a.yaml": b"a: 2\n"}), branch="main", onto="updates") is None
+    assert walks == 1
+    repo.commit({"notes.yaml": "n: 1\n"}, branch="updates")
+    await writer.write(lambda _: None, branch="main", onto="updates")
+
+    assert walks == 2
 
 
 async def test_what_people_put_on_that_branch_stays(rig: Rig) -> None:

@@ -103,6 +103,8 @@ class GitWriter:
         self._shown = redacted(repository.url)
         self._turn = asyncio.Lock()
         self._unsure: deque[_Unsure] = deque(maxlen=_MOST_UNSURE)
+        self._last_ground: tuple[tuple[str, str], _Ground] | None = None
+        """Of a branch of its own, by the commits of both branches."""
         self._remote: _Remote
         if repository.url.startswith("file:"):
             path = local.path_of(repository.url)
@@ -235,13 +237,24 @@ class GitWriter:
         """Of a branch of its own: the followed branch's tip, unless others wrote there."""
         if ahead is None:
             return _Ground(base=tip, parents=(tip,), move_from="")
-        if history.descends(store, tip, ahead):
-            return _Ground(base=tip, parents=(tip,), move_from=ahead)
+        # It takes a walk of the whole history, and is asked for at each look as long as nobody has merged the branch.
+        if self._last_ground is None or self._last_ground[0] != (tip, ahead):
+            self._last_ground = (tip, ahead), self._ground_ahead(store, tip, ahead)
+        return self._last_ground[1]
+
+    def _ground_ahead(self, store: ObjectStore, tip: str, ahead: str) -> _Ground:
         own = dict(history.beyond(store, ahead, tip))
+        if not own:
+            return _Ground(base=tip, parents=(tip,), move_from=ahead)
         if others := self._others(store, own):
             return _Ground(base=ahead, parents=(ahead,), move_from=ahead, others=others)
-        parents = (ahead,) if history.descends(store, ahead, tip) else (ahead, tip)
-        return _Ground(base=tip, parents=parents, move_from=ahead, made_from=_made_from(own, ahead))
+        has_tip = any(tip in parents for parents in own.values())
+        return _Ground(
+            base=tip,
+            parents=(ahead,) if has_tip else (ahead, tip),
+            move_from=ahead,
+            made_from=_made_from(own, ahead),
+        )
 
     def _is_there(self, store: ObjectStore, ground: _Ground, proposal: Proposal) -> bool:
         """Whether the pushed branch has that and no more, and can be merged: that others move on is no news for it."""
