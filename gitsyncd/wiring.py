@@ -86,6 +86,7 @@ def _git_writer(agent: Agent, update: Update) -> Writer:
         update.repository,
         update.timeout,
         agent=_product(agent),
+        name=f"{agent.name}/{update.name}",
         author=update.author,
         signing=update.signing,
     )

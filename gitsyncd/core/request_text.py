@@ -26,7 +26,8 @@ def update_request(
     ]
     left = len(changes) - _MOST_ROWS
     end = (
-        f"Kept up to date by gitsyncd ({_cell(agent)}) as long as it is open. What people push to {_cell(head)} stays."
+        f"Kept up to date by gitsyncd ({_cell(agent)}) as long as nobody else pushes to {_cell(head)}; what others "
+        "push there stays."
     )
     lines = [
         "| File | Policy | Now | Then |",

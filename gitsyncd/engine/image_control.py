@@ -95,13 +95,14 @@ def _update_status(loop: UpdateLoop) -> dict[str, Any]:
         "update": update.name,
         "source": update.source,
         "branch": update.pushed,
-        "state": "failed" if loop.error else "ready" if loop.branch.seen.commit else "unknown",
+        "state": "failed" if loop.error or loop.problems else "ready" if loop.branch.seen.commit else "unknown",
         "commit": loop.last.commit if loop.last else None,
         "committed": _moment(loop.last_at),
         "pull_request": loop.request_url or None,
+        "waits_for": list(loop.waits_for),
         "problems": [
             {"file": problem.file, "line": problem.line, "error": problem.message, "hint": problem.hint}
-            for problem in loop.branch.seen.problems
+            for problem in loop.problems
         ],
         **_trouble(loop.error),
     }

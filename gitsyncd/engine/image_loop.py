@@ -20,7 +20,7 @@ from gitsyncd.model.image import Choice, Found, Held, ImagePolicy, Rule
 from gitsyncd.model.units import rfc3339
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Sequence
 
     from gitsyncd.engine.marked_branch import MarkedBranch
     from gitsyncd.engine.ports import Calendar, Clock, ImageRegistry, Log, Store
@@ -29,6 +29,8 @@ _RETRY = timedelta(seconds=15)
 _CAP = timedelta(minutes=5)
 _MOST_FIRST_SEEN = 1000
 _FAR_S = 366 * 86_400.0
+_LONGEST_LOOK_S = 900.0
+"""From one that asks about 2,000 tags one after the other, half a second is taken for each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +104,17 @@ class PolicyLoop:
         async with self._looking:
             pass
 
+    async def _within_deadline(self, look: Awaitable[None]) -> None:
+        """A look of ever so many short waits ends some time, too. Raises `RegistryError`."""
+        try:
+            async with asyncio.timeout(_LONGEST_LOOK_S):
+                await look
+        except TimeoutError:
+            raise RegistryError(
+                f"{self.policy.image}: the look was not over within {_LONGEST_LOOK_S // 60:.0f} minutes",
+                hint="Narrow the policy's `filter`, or see what makes the registry, or the repository, so slow.",
+            ) from None
+
     # --- One look ------------------------------------------------------------------------------------------------
 
     async def look(self) -> None:
@@ -109,7 +122,7 @@ class PolicyLoop:
         async with self._looking:
             self.bell.take()
             try:
-                await self._look()
+                await self._within_deadline(self._look())
             except GitsyncdError as error:
                 self._failed(error)
             finally:

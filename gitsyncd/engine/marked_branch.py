@@ -6,16 +6,16 @@ Does not belong here: when that is done, and what is told of it (`update_loop`).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gitsyncd.model.errors import ManifestInvalid
 from gitsyncd.model.image import QUARANTINE_FILE, Mark, Quarantined
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from gitsyncd.engine.ports import Clock, FileEditor, Writer
     from gitsyncd.model.update import Proposal, Tip, Update, Written
@@ -33,7 +33,10 @@ class Sight:
     """By policy: file and mark."""
     quarantined: Sequence[Quarantined] = ()
     problems: Sequence[ManifestInvalid] = ()
-    """Files that cannot be read, and are left alone."""
+    """Files that cannot be read and marks that cannot be followed: all of them are left alone."""
+
+
+_Marked = tuple[Sequence[Mark], Sequence[ManifestInvalid]]
 
 
 class MarkedBranch:
@@ -43,35 +46,43 @@ class MarkedBranch:
         self.update = update.name
         self.seen = Sight()
         """At the last look."""
+        self.late: Callable[[Written], None] = lambda _: None
+        """Told of what was pushed before and turns out to have arrived."""
         self._update = update
         self._writer = writer
         self._editor = editor
         self._clock = clock
         self._busy = asyncio.Lock()
         self._read_at = -_FRESH_S
-        self._known: dict[str, tuple[bytes, tuple[Mark, ...]]] = {}
-        """By file: a digest of its content, and its marks."""
+        self._known: dict[str, tuple[bytes, _Marked]] = {}
+        """By file: a digest of its content, and what was found in it."""
 
     async def sight(self) -> Sight:
         """What the branch has now. Raises `SourceError`."""
         async with self._busy:
             if self._clock.monotonic() - self._read_at >= _FRESH_S:
-                await self._writer.write(
-                    self._only_look, branch=self._update.branch, paths=self._update.paths, unless=self.seen.commit
-                )
+                await self._ask(self._only_look, unless=self.seen.commit)
                 self._read_at = self._clock.monotonic()
             return self.seen
 
-    async def write(self, propose: Callable[[Tip], Proposal | None]) -> Written | None:
+    async def write(
+        self, propose: Callable[[Tip], Proposal | None], ready: Callable[[], bool] = lambda: True
+    ) -> Written | None:
         """See the port `Writer`. What is written is not seen before the next `sight`."""
-        update = self._update
         async with self._busy:
-            written = await self._writer.write(
-                propose, branch=update.branch, onto=update.push_branch, paths=update.paths
-            )
+            written = await self._ask(propose, ready=ready, onto=self._update.push_branch)
         if written is not None:
             self._read_at = -_FRESH_S
         return written
+
+    async def _ask(self, propose: Callable[[Tip], Proposal | None], **how: Any) -> Written | None:
+        """Never what is late."""
+        update = self._update
+        while True:
+            written = await self._writer.write(propose, branch=update.branch, paths=update.paths, **how)
+            if written is None or not written.late:
+                return written
+            self.late(written)
 
     def of(self, tip: Tip) -> Sight:
         """What this tip has. Marks of files that did not change since the last time are not looked for again."""
@@ -83,19 +94,22 @@ class MarkedBranch:
                 continue
             digest = sha256(content).digest()
             before = self._known.get(file)
-            try:
-                found = before[1] if before and before[0] == digest else tuple(self._editor.marks(file, content))
-            except ManifestInvalid as error:
-                problems.append(error)
-                continue
+            found = before[1] if before and before[0] == digest else self._marked(file, content)
             known[file] = (digest, found)
-            for mark in found:
+            problems += found[1]
+            for mark in found[0]:
                 marks.setdefault(mark.policy, []).append((file, mark))
         self._known = known
         content = tip.files.get(QUARANTINE_FILE, b"")
         # A file that says what must not come back and cannot be read stops everything: its error is raised.
         quarantined = self._editor.quarantined(QUARANTINE_FILE, content).images if content else ()
         return Sight(commit=tip.commit, marks=marks, quarantined=quarantined, problems=problems)
+
+    def _marked(self, file: str, content: bytes) -> _Marked:
+        try:
+            return self._editor.marks(file, content)
+        except ManifestInvalid as error:
+            return (), (error,)
 
     def _only_look(self, tip: Tip) -> None:
         self.seen = self.of(tip)

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 # Named here too, because whoever uses a port needs them.
 from gitsyncd.model.answers import ApplyOptions, ClusterIdentity, Discovery, Listing, WatchEvent
+from gitsyncd.model.errors import ManifestInvalid
 from gitsyncd.model.ids import ObjectId, ResourceType
 from gitsyncd.model.image import Found, ImagePolicy, Mark, Quarantine, Quarantined, QuarantinedCommit
 from gitsyncd.model.inventory import Inventory
@@ -105,7 +106,10 @@ class Mirror(Protocol):
 
 
 class Writer(Protocol):
-    """Commits on branches of one repository, one author. Never forces, and never leaves anything half written."""
+    """Commits on branches of one repository, one author, known again by a trailer of their own.
+
+    Never forces, and never leaves anything half written.
+    """
 
     async def write(
         self,
@@ -115,14 +119,20 @@ class Writer(Protocol):
         onto: str = "",
         paths: Sequence[str] = (),
         unless: str = "",
+        ready: Callable[[], bool] = lambda: True,
     ) -> Written | None:
         """Ask the remote for the tip of `branch`, let `propose` say what to change, commit that and push it.
 
         When somebody else was faster, everything is done again on the new tip, with `propose` asked anew; it runs in a
-        thread. None when it proposed nothing, or what would change nothing. With `onto`, that branch is pushed instead
-        (created where it is missing), so that `branch` can be asked to take it. `paths` are the files and folders that
-        `Tip.files` holds; a path that is not there is left out. On the tip `unless` nothing is asked.
-        Raises `SourceError`, among them `PushRefused` and `PushContended`, and what `propose` raises.
+        thread. `ready` does not, and has the last word before each push. None when nothing was proposed, or what would
+        change nothing, or it was not to be pushed. With `onto`, that branch is pushed instead (created where it is
+        missing), so that `branch` can be asked to take it; it is made anew from `branch` as long as all that it has
+        more is this writer's own, and else goes on from where others left it (`Tip.others`). `paths` are the files and
+        folders that `Tip.files` holds; a path that is not there is left out. On the tip `unless` nothing is asked.
+
+        What an earlier call pushed without hearing of it, and what has arrived, is returned in place of anything else
+        (`Written.late`): the call is to be made again.
+        Raises `SourceError`, among them `PushRefused` and `PushContended`, and what `propose` and `ready` raise.
         """
 
     async def close(self) -> None: ...
@@ -156,8 +166,11 @@ class ImageRegistry(Protocol):
 class FileEditor(Protocol):
     """Marked scalars of YAML files, and the file that says what must not come back. `file` is for messages."""
 
-    def marks(self, file: str, content: bytes) -> Sequence[Mark]:
-        """All marks, in the order of the file. Raises `ManifestInvalid`."""
+    def marks(self, file: str, content: bytes) -> tuple[Sequence[Mark], Sequence[ManifestInvalid]]:
+        """All marks that can be followed, in the order of the file, and what is wrong with the others.
+
+        Raises `ManifestInvalid` for a file that cannot be read.
+        """
 
     def edited(self, file: str, content: bytes, values: Mapping[Mark, str]) -> bytes:
         """The content with these values at these marks, and every other byte as it was. Raises `ManifestInvalid`."""

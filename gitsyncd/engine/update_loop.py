@@ -2,10 +2,14 @@
 
 Belongs here: when something is written, how much of it an hour, and what is told. Does not belong here: what is written
 at a mark (`core.tagging`), how a file is changed and a commit pushed (edges), and choosing (`image_loop`).
+
+A branch of its own is made anew from the followed one with each commit, and what is not proposed again is gone from it.
+So nothing is done to it, nor to the request to merge it, as long as it is not known what each policy wants.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -16,7 +20,7 @@ from gitsyncd.core.images import is_quarantined
 from gitsyncd.core.request_text import update_request
 from gitsyncd.core.tagging import message, move, new_values
 from gitsyncd.engine.trigger import Bell
-from gitsyncd.model.errors import GitsyncdError, TooManyCommits
+from gitsyncd.model.errors import GitsyncdError, ManifestInvalid, PushRefused, TooManyCommits
 from gitsyncd.model.image import Found, ImageChange, ImagePolicy, Mark
 from gitsyncd.model.units import rfc3339
 from gitsyncd.model.update import Proposal, Tip, Update, Written
@@ -32,6 +36,8 @@ if TYPE_CHECKING:
 _RETRY = timedelta(seconds=15)
 _CAP = timedelta(minutes=5)
 _HOUR = timedelta(hours=1)
+_GATHER_S = 5.0
+"""What is chosen so soon after each other is one commit. Registries that take longer hold up no others."""
 
 Choices = Mapping[str, tuple[ImagePolicy, Found]]
 """By policy: it, and what it has come to."""
@@ -75,6 +81,12 @@ class UpdateLoop:
         self._store = store
         self._failures = 0
         self._commits: list[datetime] = []
+        self._is_remembered = True
+        self._unwritable: dict[str, ManifestInvalid] = {}
+        """By file, at the last attempt."""
+        self._told: set[tuple[str, int, str]] = set()
+        """Of what is wrong with files."""
+        branch.late = self._done
         self._remembered()
 
     # --- Writing -------------------------------------------------------------------------------------------------
@@ -83,10 +95,16 @@ class UpdateLoop:
         """For ever."""
         while True:
             await self.bell.wait(self._pause_s())
-            for policy in self.policies:
-                await policy.settled()  # what is chosen at the same time is one commit
+            await self._gathered()
             self.bell.take()
             await self.write()
+
+    async def _gathered(self) -> None:
+        """Until no policy looks any more, or one takes its time."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_GATHER_S):
+                for policy in self.policies:
+                    await policy.settled()
 
     def _pause_s(self) -> float | None:
         if not self._failures:
@@ -96,47 +114,102 @@ class UpdateLoop:
         return next_delay(self._failures, base=_RETRY, cap=_CAP, jitter=self._clock.jitter()).total_seconds()
 
     async def write(self) -> None:
-        """Commit what is due, if anything is."""
-        chosen = {
-            loop.policy.name: (loop.policy, loop.selected)
-            for loop in self.policies
-            if loop.selected is not None and loop.may_write and loop.error is None
-        }
-        if not chosen:
+        """Commit what is due, if anything is, and let the forge know."""
+        self._say_problems()
+        chosen = self._chosen()
+        if chosen is None or not (chosen or self._requests):
             return
         try:
-            sight = await self.branch.sight()
-            pending = _moves(_due(sight, chosen), chosen)
-            written, changes = await self._commit(chosen) if pending else (None, [])
-            if written is not None:
-                self._done(written, changes)
-            await self._request(pending)
+            try:
+                has_written = await self._write(chosen)
+            finally:
+                self._say_problems()
+                self._remember()
         except GitsyncdError as error:
             self._failed(error)
             return
         self.error, self._failures = None, 0
-        if written is not None:
+        if has_written:
             with suppress(GitsyncdError):  # told at the next look
                 await self.branch.sight()
 
-    async def _commit(self, chosen: Choices) -> tuple[Written | None, list[ImageChange]]:
-        """What was pushed, and what it changes. Raises `SourceError`, `ManifestInvalid`."""
+    def _chosen(self) -> Choices | None:
+        """What is known to be wanted now. None where to write only that would take back what was proposed before."""
+        if self.waits_for:
+            return None
+        return {
+            loop.policy.name: (loop.policy, loop.selected)
+            for loop in self.policies
+            if loop.selected is not None and not _is_in_doubt(loop)
+        }
+
+    @property
+    def waits_for(self) -> Sequence[str]:
+        """Policies in doubt for which a branch of its own stays as it is."""
+        return [loop.policy.name for loop in self.policies if self.update.push_branch and _is_in_doubt(loop)]
+
+    def _holds(self, chosen: Choices, changes: Sequence[ImageChange]) -> bool:
+        """Whether these changes are what is wanted still. A policy that none of them is of does not matter."""
+        now = self._chosen()
+        return now is not None and all(now.get(change.policy) == chosen[change.policy] for change in changes)
+
+    async def _write(self, chosen: Choices) -> bool:
+        """Whether anything was pushed. Raises `SourceError`, `ManifestInvalid`, `ForgeError`."""
+        sight = await self.branch.sight()
+        pending = _moves(_due(sight, chosen), chosen)
+        self._unwritable = {}
+        written = await self._commit(chosen) if pending else None
+        if written is not None:
+            self._done(written)
+        pending = [change for change in pending if change.file not in self._unwritable]
+        if self._holds(chosen, pending):
+            await self._request(pending)
+        return written is not None
+
+    async def _commit(self, chosen: Choices) -> Written | None:
+        """What was pushed. Raises `SourceError`, `ManifestInvalid`."""
         changes: list[ImageChange] = []
-        spent = self._spent()
 
         def propose(tip: Tip) -> Proposal | None:
-            due = _due(self.branch.of(tip), chosen)
-            changes[:] = _moves(due, chosen)
-            if not changes or spent:
+            files, self._unwritable = self._edited(tip, _due(self.branch.of(tip), chosen))
+            if not files:
                 return None
-            files = {file: self._editor.edited(file, tip.files[file], values) for file, values in due.items()}
-            return Proposal(message=message(self.update.message, changes, agent=self._agent), files=files)
+            if tip.others:
+                raise PushRefused(
+                    f"branch {self.update.pushed} has commits of others, such as {tip.others[:12]}: it stays as it is",
+                    hint="Merge that branch or delete it: a fresh one is made. If another agent or update pushes to "
+                    "it, give each a `push.branch` of its own.",
+                )
+            changes[:] = _moves({file: values for file, (values, _) in files.items()}, chosen)
+            return Proposal(
+                message=message(self.update.message, changes, agent=self._agent),
+                files={file: content for file, (_, content) in files.items()},
+                changes=tuple(changes),
+            )
 
-        written = await self.branch.write(propose)
-        if spent and changes:
-            update = self.update
-            raise TooManyCommits(f"update {update.name} has made {update.max_commits_per_hour} commits within an hour")
-        return written, changes
+        def ready() -> bool:
+            """The last word before a push: what was decided since the choice holds."""
+            if not self._holds(chosen, changes):
+                self.bell.ring()
+                return False
+            if self._spent():
+                most = self.update.max_commits_per_hour
+                raise TooManyCommits(f"update {self.update.name} has made {most} commits within an hour")
+            return True
+
+        return await self.branch.write(propose, ready)
+
+    def _edited(
+        self, tip: Tip, due: Mapping[str, Mapping[Mark, str]]
+    ) -> tuple[dict[str, tuple[Mapping[Mark, str], bytes]], dict[str, ManifestInvalid]]:
+        """By file: what is written to it and what comes of that, and what is wrong with those that it cannot be."""
+        files, wrong = {}, {}
+        for file, values in due.items():
+            try:
+                files[file] = (values, self._editor.edited(file, tip.files[file], values))
+            except ManifestInvalid as error:
+                wrong[file] = error
+        return files, wrong
 
     async def _request(self, changes: Sequence[ImageChange]) -> None:
         """Let the forge have one request for all that is not merged yet, or none. Raises `ForgeError`.
@@ -159,15 +232,29 @@ class UpdateLoop:
             return
         if wanted is not None:
             self.request_url = await self._requests.ensure(wanted)
-        else:
+        elif not await self._others():
             await self._requests.withdraw(update.pushed, update.branch, "Everything of this has arrived otherwise.")
             self.request_url = ""
         self._requested, self._settled_requests = wanted, True
 
-    def _done(self, written: Written, changes: Sequence[ImageChange]) -> None:
+    async def _others(self) -> bool:
+        """Whether the branch that is pushed has something of others, whose request it then is. Raises `SourceError`."""
+        found = ""
+
+        def look(tip: Tip) -> None:
+            nonlocal found
+            found = tip.others
+
+        await self.branch.write(look)
+        return bool(found)
+
+    # --- What is told --------------------------------------------------------------------------------------------
+
+    def _done(self, written: Written) -> None:
+        """Tell of it, whatever the disk says of remembering it."""
         self.last, self.last_at = written, self._clock.now()
         self._commits.append(self.last_at)
-        self._remember()
+        self._is_remembered = False
         self._log.info(
             "images committed",
             update=self.update.name,
@@ -176,11 +263,34 @@ class UpdateLoop:
             commit=written.commit,
             changes=[
                 {"file": change.file, "policy": change.policy, "old": change.old, "new": change.new}
-                for change in changes
+                for change in written.changes
             ],
             attempts=written.attempts,
         )
         self._pushed()
+
+    @property
+    def problems(self) -> Sequence[ManifestInvalid]:
+        """What is wrong with files: they are left alone, and the others are written."""
+        return [*self.branch.seen.problems, *self._unwritable.values()]
+
+    def _say_problems(self) -> None:
+        """The first of each file, once until it is another one."""
+        first = {problem.file: problem for problem in reversed(self.problems)}
+        told = {(problem.file, problem.line, problem.message) for problem in first.values()}
+        for file, problem in sorted(first.items()):
+            if (file, problem.line, problem.message) not in self._told:
+                self._log.error(
+                    "image update failed",
+                    update=self.update.name,
+                    source=self.update.source,
+                    file=file,
+                    line=problem.line,
+                    error=str(problem),
+                    remedy=problem.remedy,
+                    hint=problem.hint,
+                )
+        self._told = told
 
     def _failed(self, error: GitsyncdError) -> None:
         self._failures += 1
@@ -209,13 +319,23 @@ class UpdateLoop:
         return f"update-{self.update.name}"
 
     def _remember(self) -> None:
-        self._store.save(self._file, {"commits": [rfc3339(at) for at in self._commits]})
+        """What counts after a restart. Raises `LocalError`."""
+        if not self._is_remembered:
+            self._store.save(self._file, {"commits": [rfc3339(at) for at in self._commits]})
+            self._is_remembered = True
 
     def _remembered(self) -> None:
+        """What cannot be used is as good as lost."""
         try:
-            self._commits = [datetime.fromisoformat(at) for at in self._store.load(self._file).get("commits", ())]
+            commits = [datetime.fromisoformat(at) for at in self._store.load(self._file).get("commits", ())]
         except (TypeError, ValueError):
-            self._commits = []
+            commits = []
+        self._commits = [at for at in commits if at.tzinfo is not None]
+
+
+def _is_in_doubt(loop: PolicyLoop) -> bool:
+    """Whether nobody knows what the policy wants now, or somebody wants it not to be written."""
+    return loop.error is not None or not loop.may_write or loop.looked_at is None
 
 
 def _due(sight: Sight, chosen: Choices) -> dict[str, dict[Mark, str]]:

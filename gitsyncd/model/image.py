@@ -191,6 +191,10 @@ class Choice:
     held: tuple[Held, ...] = ()
 
 
+MARK_SIGN = b'"$imagepolicy"'
+"""What every mark holds, and so every file that has one."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mark:
     """One scalar of a file that is marked for a policy. `start` and `end` count characters of the text."""

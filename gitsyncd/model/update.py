@@ -6,12 +6,13 @@ requests to merge that of the forges' edge.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 
+from gitsyncd.model.image import ImageChange
 from gitsyncd.model.source import Repository
 
 
@@ -101,6 +102,8 @@ class Tip:
     commit: str
     files: Mapping[str, bytes] = field(repr=False)
     """Content by path from the root."""
+    others: str = ""
+    """A commit of somebody else's on the branch of its own that would be pushed; empty where there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +121,8 @@ class Proposal:
 
     message: str
     """Whole: subject, body, trailers."""
+    changes: Sequence[ImageChange] = ()
+    """What it does, for whoever tells of it once it is written."""
     files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     """New content by path; everything else stays. A new file is an ordinary one, an old one keeps its mode."""
     restored: Mapping[str, Restored] = field(default_factory=dict)
@@ -134,3 +139,7 @@ class Written:
     """The tip that it stands on."""
     attempts: int
     """1 when no race was lost."""
+    changes: Sequence[ImageChange] = ()
+    """Those of the proposal."""
+    late: bool = False
+    """Whether it was pushed by an earlier call, which could not tell that it arrived."""

@@ -21,6 +21,7 @@ _HEADS = (
 _STATE = 4
 _MOST_HELD = 5
 _MOST_FILES = 5
+_MOST_NAMED = 3
 _DIGEST = 19
 """Characters of a digest: `sha256:` and twelve more, as container tools show it."""
 
@@ -91,7 +92,15 @@ def _update(update: Item, now: datetime) -> Iterator[tuple[str, str]]:
             yield f"  fix: {flat(update['hint'])}", ""
     elif update["commit"]:
         yield f"{name}: {clean(update['branch'])}@{update['commit'][:8]}, {age(update['committed'], now)} ago", "dim"
+    if waits := update["waits_for"]:
+        branch = clean(update["branch"])
+        yield f"{name}: {branch} stays as it is until it is known what is wanted of {_named(waits)}", "yellow"
     for problem in update["problems"]:
         yield f"{name}: {clean(problem['file'])}:{problem['line']}: {flat(problem['error'])}", "red"
         if problem["hint"]:
             yield f"  fix: {flat(problem['hint'])}", ""
+
+
+def _named(policies: list[str]) -> str:
+    left = len(policies) - _MOST_NAMED
+    return ", ".join(map(clean, policies[:_MOST_NAMED])) + (f" and {left} more" if left > 0 else "")

@@ -176,7 +176,8 @@ def test_a_pushed_image_is_a_commit_and_live_and_what_must_not_come_back_stays_o
         "gitsyncd <robot@example.com>\n"
         "Update front to 1.2.0\n\n"
         "Gitsyncd-Policy: front\n"
-        f"Gitsyncd-Image: {world.image}:1.0.0 -> 1.2.0"
+        f"Gitsyncd-Image: {world.image}:1.0.0 -> 1.2.0\n"
+        f"Gitsyncd-Update: {world.agent.name}/fleet"
     )
     shown = world.shown()
     assert (shown["state"], shown["tag"], shown["digest"]) == ("selected", "1.2.0", digest)

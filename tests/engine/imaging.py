@@ -13,6 +13,7 @@ from gitsyncd.edges.store import MemoryStore
 from gitsyncd.edges.yaml.images import Files
 from gitsyncd.engine.image_control import ImageControl
 from gitsyncd.engine.supervise import Tasks
+from gitsyncd.model.errors import SourceUnreachable
 from gitsyncd.model.image import Found, ImagePolicy, Rule, Select
 from gitsyncd.model.source import Repository
 from gitsyncd.model.target import Images
@@ -106,6 +107,13 @@ class MemoryWriter:
         self.asked = 0
         self.apart: dict[str, bytes] = {}
         """What the branch of its own has changed."""
+        self.others = ""
+        """A commit of somebody else's on that branch."""
+        self.lost = False
+        """Whether the next push arrives without an answer."""
+        self.meanwhile: Callable[[], object] | None = None
+        """Called once between a proposal and the last word on it."""
+        self._late: list[Written] = []
 
     @property
     def files(self) -> Mapping[str, bytes]:
@@ -122,18 +130,27 @@ class MemoryWriter:
         onto: str = "",
         paths: Sequence[str] = (),
         unless: str = "",
+        ready: Callable[[], bool] = lambda: True,
     ) -> Written | None:
         for attempt in range(1, 11):
             self.asked += 1
             await asyncio.sleep(0.01)
             if self.fault:
                 raise self.fault
+            if self._late:
+                return replace(self._late.pop(), late=True)
             stand = len(self.commits)
             if unless == f"{stand:040}":
                 return None
-            proposal = propose(Tip(commit=f"{stand:040}", files=dict(self.files)))
+            base = {**self.files, **self.apart} if onto and self.others else dict(self.files)
+            proposal = propose(Tip(commit=f"{stand:040}", files=base, others=self.others if onto else ""))
             there = self.apart if onto else self.files
             if proposal is None or all(there.get(path) == new for path, new in proposal.files.items()):
+                return None
+            meanwhile, self.meanwhile = self.meanwhile, None
+            if meanwhile:
+                meanwhile()
+            if not ready():
                 return None
             if self.refusal:
                 raise self.refusal
@@ -143,10 +160,23 @@ class MemoryWriter:
             if len(self.commits) != stand:
                 continue
             if onto:
-                self.apart |= proposal.files
-                return Written(commit="a" * 40, branch=onto, parent=f"{stand:040}", attempts=attempt)
-            self.push(proposal.files, proposal.message)
-            return Written(commit=f"{len(self.commits):040}", branch=branch, parent=f"{stand:040}", attempts=attempt)
+                self.apart = dict(proposal.files)  # made anew from what is followed
+                commit = "a" * 40
+            else:
+                self.push(proposal.files, proposal.message)
+                commit = f"{len(self.commits):040}"
+            written = Written(
+                commit=commit,
+                branch=onto or branch,
+                parent=f"{stand:040}",
+                attempts=attempt,
+                changes=proposal.changes,
+            )
+            if self.lost:
+                self.lost = False
+                self._late.append(written)
+                raise SourceUnreachable("the connection ended in the middle of the answer")
+            return written
         raise AssertionError("nobody is that fast")
 
     async def close(self) -> None: ...

@@ -1,6 +1,7 @@
 """From tags to commits: what is written, when, what is held, and what no registry and no rival can make happen."""
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -9,9 +10,12 @@ from typing import Any
 import pytest
 
 from gitsyncd.edges.store import MemoryStore
+from gitsyncd.edges.yaml.images import Files
 from gitsyncd.model.errors import (
     ForgeDenied,
     GitsyncdError,
+    LocalError,
+    ManifestInvalid,
     PushRefused,
     RegistryDenied,
     RegistryThrottled,
@@ -19,7 +23,7 @@ from gitsyncd.model.errors import (
     SourceUnreachable,
     UsageError,
 )
-from gitsyncd.model.image import PinDigest, Rule, Schedule, Select
+from gitsyncd.model.image import Mark, PinDigest, Rule, Schedule, Select
 from gitsyncd.model.update import Forge, MergeRequest, PullRequest
 from tests.engine.imaging import MemoryForge, MemoryRegistry, MemoryWriter, Workshop, deployment, digest, policy, update
 
@@ -395,6 +399,192 @@ async def test_a_registry_that_lists_tags_and_has_no_image_for_them_is_told() ->
     assert shop.writer.files[FRONT] == deployment("1.1.0")
 
 
+async def test_one_mark_that_cannot_be_followed_is_told_and_all_others_are_written() -> None:
+    block = b'note: |- # {"$imagepolicy": "front"}\n  two\n  lines\n'
+    files = {FRONT: deployment("1.0.0") + block, "web/more.yaml": deployment("1.0.0")}
+    shop = Workshop(policy(), files=files, registry=registry("1.0.0", "1.1.0"))
+    async with shop:
+        await shop.settled()
+        await shop.settled()
+        state = shop.control.status()["updates"][0]
+
+    assert shop.writer.files == {FRONT: deployment("1.1.0") + block, "web/more.yaml": deployment("1.1.0")}
+    [told] = shop.log.events("image update failed")
+    assert (told["update"], told["file"], told["line"], told["remedy"]) == ("fleet", FRONT, 5, "fix-repo")
+    assert "more than one line" in told["error"]
+    assert told["hint"]
+    assert (state["state"], [each["line"] for each in state["problems"]]) == ("failed", [5])
+
+
+async def test_files_that_cannot_be_read_are_told_once_each_until_they_are_mended() -> None:
+    mark = b'# {"$imagepolicy": "front"}\n'
+    files = {
+        FRONT: deployment("1.0.0"),
+        "web/broken.yaml": b"a: 1\nb: [ " + mark,
+        "web/latin.yaml": b"a: \xe4 " + mark,
+        "web/large.yaml": b"a: b " + mark + b"# x\n" * 1_100_000,
+    }
+    shop = Workshop(policy(), files=files, registry=registry("1.0.0", "1.1.0"))
+    async with shop:
+        await shop.settled()
+        await shop.settled()
+        told = [(each["file"], each["line"]) for each in shop.log.events("image update failed")]
+        assert shop.control.status()["updates"][0]["state"] == "failed"
+        shop.writer.push({path: b"a: 1\n" for path in files if path != FRONT})
+        await asyncio.sleep(3)
+        await shop.settled()
+        state = shop.control.status()["updates"][0]
+        shop.writer.push({"web/latin.yaml": files["web/latin.yaml"]})
+        await asyncio.sleep(3)
+        await shop.settled()
+
+    assert shop.writer.files[FRONT] == deployment("1.1.0")
+    assert told == [("web/broken.yaml", 3), ("web/large.yaml", 1), ("web/latin.yaml", 1)]
+    assert (state["state"], state["problems"]) == ("ready", [])
+    assert len(shop.log.events("image update failed")) == 4
+
+
+async def test_a_file_that_cannot_be_written_keeps_no_other_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = Files.edited
+
+    def edited(self: Files, file: str, content: bytes, values: Mapping[Mark, str]) -> bytes:
+        if file == "web/odd.yaml":
+            raise ManifestInvalid("the edit would change more than the marked scalar", file=file, line=3)
+        return honest(self, file, content, values)
+
+    monkeypatch.setattr(Files, "edited", edited)
+    files = {FRONT: deployment("1.0.0"), "web/odd.yaml": deployment("1.0.0")}
+    shop = Workshop(policy(), files=files, registry=registry("1.0.0", "1.1.0"))
+    async with shop:
+        await shop.settled()
+        await shop.settled()
+        problems = shop.control.status()["updates"][0]["problems"]
+
+    assert shop.writer.files == {FRONT: deployment("1.1.0"), "web/odd.yaml": deployment("1.0.0")}
+    assert [each["file"] for each in problems] == ["web/odd.yaml"]
+    assert [each["file"] for each in shop.log.events("image update failed")] == ["web/odd.yaml"]
+    [committed] = shop.log.events("images committed")
+    assert [change["file"] for change in committed["changes"]] == [FRONT]
+
+
+# --- what is in between ----------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("request_too", [False, True])
+async def test_a_push_that_arrived_without_an_answer_is_told_and_counted(request_too: bool) -> None:
+    shop = (
+        by_request(MemoryForge(), "1.0.0", "1.1.0")
+        if request_too
+        else Workshop(policy(), files={FRONT: deployment("1.0.0")}, registry=registry("1.0.0", "1.1.0"))
+    )
+    shop.writer.lost = True
+    async with shop:
+        await shop.until(lambda: bool(shop.log.events("images committed")))
+        await shop.settled()
+        await shop.settled()
+        state = shop.control.status()["updates"][0]
+
+    [committed] = shop.log.events("images committed")
+    assert [change["new"] for change in committed["changes"]] == ["registry.example.com/team/front:1.1.0"]
+    assert shop.pushed == ["fleet"]
+    assert (state["state"], state["commit"]) == ("ready", committed["commit"])
+    assert len(shop.store.load("update-fleet")["commits"]) == 1
+    assert len(shop.log.events("image update failed")) == 1
+
+
+async def test_a_lock_that_comes_between_the_choice_and_the_push_holds() -> None:
+    found = registry("1.0.0", "1.1.0")
+    found.push("1.5.0", name="back")
+    files = {FRONT: deployment("1.0.0"), "web/back.yaml": deployment("1.0.0", "back", "back")}
+    shop = Workshop(policy(), policy("back"), files=files, registry=found)
+    shop.writer.meanwhile = lambda: shop.control.lock("front", "not now", None)
+    async with shop:
+        await shop.settled()
+
+    assert shop.writer.files == {FRONT: deployment("1.0.0"), "web/back.yaml": deployment("1.5.0", "back", "back")}
+    assert shop.log.events("image update failed") == []
+
+
+async def test_a_look_that_does_not_end_is_given_up_and_told() -> None:
+    shop = Workshop(policy("back"), files={}, registry=SlowRegistry())
+    async with shop:
+        await shop.until(lambda: bool(shop.log.events("registry unreachable")), within_s=901)
+        assert shop.state("back")["state"] == "failed"
+
+    [told] = shop.log.events("registry unreachable")
+    assert "the look was not over within 15 minutes" in told["error"]
+    assert told["hint"]
+
+
+async def test_a_policy_that_fails_meanwhile_holds_up_no_commit_of_the_others() -> None:
+    files = {FRONT: deployment("1.0.0"), "web/back.yaml": deployment("1.0.0", "back", "back")}
+    shop = Workshop(policy(), policy("back"), files=files, registry=both())
+    async with shop:
+        await shop.settled()
+        before = shop.writer.asked
+        shop.registry.push("1.2.0")
+
+        def fail() -> None:
+            shop.automation.policies[1].error = RegistryUnreachable("down")
+
+        shop.writer.meanwhile = fail
+        await asyncio.sleep(3)
+        shop.automation.policies[0].bell.ring()
+        await shop.until(lambda: len(shop.writer.commits) == 3, within_s=10)
+
+    assert shop.writer.asked - before == 3, "one look, one commit, one look at what it has made of it"
+
+
+class FullDisk(MemoryStore):
+    """Takes nothing of updates while it is full."""
+
+    is_full = True
+
+    def save(self, name: str, value: Mapping[str, Any]) -> None:
+        if self.is_full and name.startswith("update-"):
+            raise LocalError("the disk is full")
+        super().save(name, value)
+
+
+async def test_a_full_disk_is_told_once_and_loses_no_event_and_repeats_no_commit() -> None:
+    store = FullDisk()
+    shop = Workshop(policy(), files={FRONT: deployment("1.0.0")}, registry=registry("1.0.0", "1.1.0"), store=store)
+    async with shop:
+        await shop.settled()
+        await shop.settled()
+        await asyncio.sleep(900)
+        state = shop.control.status()["updates"][0]
+        assert store.load("update-fleet") == {}
+        store.is_full = False
+        await asyncio.sleep(900)
+
+    assert len(shop.writer.commits) == 2
+    assert len(shop.log.events("images committed")) == 1
+    assert shop.pushed == ["fleet"]
+    assert [each["error"] for each in shop.log.events("image update failed")] == ["the disk is full"]
+    assert state["state"] == "failed"
+    assert len(store.load("update-fleet")["commits"]) == 1
+
+
+class SlowRegistry(MemoryRegistry):
+    """Never answers about `back`."""
+
+    async def tags(self, image: str) -> Sequence[str]:
+        if image.endswith("/back"):
+            await asyncio.Event().wait()
+        return await super().tags(image)
+
+
+async def test_a_registry_that_is_slow_for_one_policy_holds_up_no_other() -> None:
+    found = SlowRegistry()
+    for tag in ("1.0.0", "1.1.0"):
+        found.push(tag)
+    files = {FRONT: deployment("1.0.0"), "web/back.yaml": deployment("1.0.0", "back", "back")}
+    shop = Workshop(policy(), policy("back"), files=files, registry=found)
+    async with shop:
+        await shop.until(lambda: len(shop.writer.commits) == 2, within_s=10)
+
+    assert shop.writer.files[FRONT] == deployment("1.1.0")
+
+
 # --- when ------------------------------------------------------------------------------------------------------------
 async def test_a_schedule_decides_when_a_registry_is_asked() -> None:
     nightly = policy(schedule=Schedule(cron="30 3 * * *", time_zone="Europe/Berlin"))
@@ -475,6 +665,173 @@ async def test_a_request_for_what_has_arrived_is_withdrawn() -> None:
 
     assert forge.open == {}
     assert len(forge.asked) == 1
+
+
+def two_by_request(
+    forge: MemoryForge, found: MemoryRegistry, store: MemoryStore | None = None, writer: MemoryWriter | None = None
+) -> Workshop:
+    access = PullRequest(forge=Forge.GITEA, token_file=Path("token"))
+    rolling = update("front", "back", push_branch="updates", pull_request=access)
+    files = {FRONT: deployment("1.0.0"), "web/back.yaml": deployment("1.0.0", "back", "back")}
+    return Workshop(
+        policy(),
+        policy("back"),
+        files=files,
+        registry=found,
+        updates=[rolling],
+        forge=forge,
+        store=store,
+        writer=writer,
+    )
+
+
+class HalfRegistry(MemoryRegistry):
+    """Answers with a fault, or never, about `back` alone."""
+
+    half: Exception | asyncio.Event | None = None
+
+    async def tags(self, image: str) -> Sequence[str]:
+        if image.endswith("/back"):
+            if isinstance(self.half, Exception):
+                raise self.half
+            if self.half is not None:
+                await self.half.wait()
+        return await super().tags(image)
+
+
+def both() -> HalfRegistry:
+    found = HalfRegistry()
+    for name in ("front", "back"):
+        found.push("1.0.0", name=name)
+        found.push("1.1.0", name=name)
+    return found
+
+
+@pytest.mark.parametrize("doubt", ["registry", "lock", "start"])
+async def test_as_long_as_one_policy_is_in_doubt_branch_and_request_stay_as_they_are(doubt: str) -> None:
+    found, forge, store = both(), MemoryForge(), MemoryStore()
+    shop = two_by_request(forge, found, store)
+    async with shop:
+        await shop.settled()
+        before, asked = dict(shop.writer.apart), len(forge.asked)
+        [request] = forge.open.values()
+        if doubt == "registry":
+            found.half = RegistryUnreachable("down")
+        elif doubt == "lock":
+            shop.control.lock("back", "not now", None)
+        if doubt != "start":
+            found.push("1.2.0")
+            await shop.settled()
+            await asyncio.sleep(600)
+    if doubt == "start":
+        found.half = asyncio.Event()
+        found.push("1.2.0")
+        again = two_by_request(forge, found, store, shop.writer)
+        async with again:
+            await asyncio.sleep(600)
+
+    assert set(before) == {FRONT, "web/back.yaml"}
+    assert shop.writer.apart == before
+    assert forge.open == {("updates", "main"): request}
+    assert len(forge.asked) == asked
+
+
+async def test_what_was_in_doubt_goes_on_once_it_is_known() -> None:
+    found, forge = both(), MemoryForge()
+    found.half = RegistryUnreachable("down")
+    shop = two_by_request(forge, found)
+    async with shop:
+        await shop.settled()
+        assert (shop.writer.apart, forge.asked) == ({}, [])
+        assert shop.control.status()["updates"][0]["waits_for"] == ["back"]
+        found.half = None
+        await shop.until(lambda: bool(forge.open))
+
+        assert shop.control.status()["updates"][0]["waits_for"] == []
+
+    assert set(shop.writer.apart) == {FRONT, "web/back.yaml"}
+
+
+async def test_what_was_remembered_in_no_way_that_can_be_used_counts_for_nothing() -> None:
+    store = MemoryStore()
+    store.save("update-fleet", {"commits": ["2026-01-01T00:00:00", "yesterday", 7]})
+    shop = Workshop(policy(), files={FRONT: deployment("1.0.0")}, registry=registry("1.0.0", "1.1.0"), store=store)
+    store.save("update-fleet", {"commits": ["2026-01-01T00:00:00"]})
+    again = Workshop(policy(), files={FRONT: deployment("1.0.0")}, registry=registry("1.0.0", "1.1.0"), store=store)
+    for each in (shop, again):
+        async with each:
+            await each.until(lambda each=each: len(each.writer.commits) == 2)  # type: ignore[misc]
+
+
+async def test_a_request_whose_tag_must_not_come_back_is_withdrawn() -> None:
+    forge = MemoryForge()
+    shop = by_request(forge, "1.0.0", "1.1.0")
+    async with shop:
+        await shop.settled()
+        listed = b"images:\n- {image: registry.example.com/team/front, tag: 1.1.0, reason: crashes}\n"
+        shop.writer.push({".gitsyncd/quarantine.yaml": listed})
+        await asyncio.sleep(3)
+        await shop.settled()
+
+    assert forge.open == {}
+
+
+async def test_a_branch_on_which_others_have_commits_is_left_alone_and_told_with_the_fix() -> None:
+    forge = MemoryForge()
+    shop = by_request(forge, "1.0.0", "1.1.0")
+    async with shop:
+        await shop.settled()
+        before, asked = dict(shop.writer.apart), len(forge.asked)
+        shop.writer.others = "c0ffee" * 7
+        await shop.settled()
+        assert shop.log.events("image update failed") == [], "what is wanted is there"
+        shop.registry.push("1.2.0")
+        await shop.settled()
+        await asyncio.sleep(600)
+        [told] = shop.log.events("image update failed")
+        assert (told["remedy"], "updates has commits of others, such as c0ffeec0ffee" in told["error"]) == (
+            "fix-repo",
+            True,
+        )
+        assert "Merge that branch or delete it" in told["hint"]
+        assert (shop.writer.apart, len(forge.asked)) == (before, asked)
+        shop.writer.others, shop.writer.apart = "", {}
+        await asyncio.sleep(600)
+
+    assert shop.writer.apart == {FRONT: deployment("1.2.0")}
+
+
+async def test_a_request_from_a_branch_on_which_others_have_commits_is_not_withdrawn() -> None:
+    forge = MemoryForge()
+    theirs = MergeRequest(head="updates", base="main", title="theirs", body="")
+    forge.open["updates", "main"] = theirs
+    shop = by_request(forge, "1.0.0")
+    shop.writer.others = "c0ffee" * 7
+    async with shop:
+        await shop.settled()
+        await shop.settled()
+
+    assert forge.open == {("updates", "main"): theirs}
+    assert forge.asked == []
+
+
+async def test_an_hour_that_had_its_commits_says_nothing_where_none_is_due() -> None:
+    forge = MemoryForge()
+    access = PullRequest(forge=Forge.GITEA, token_file=Path("token"))
+    rolling = update("front", push_branch="updates", pull_request=access, max_commits_per_hour=1)
+    shop = Workshop(
+        policy(),
+        files={FRONT: deployment("1.0.0")},
+        registry=registry("1.0.0", "1.1.0"),
+        updates=[rolling],
+        forge=forge,
+    )
+    async with shop:
+        await shop.settled()
+        await shop.settled()
+
+    assert forge.open
+    assert shop.log.events("image update failed") == []
 
 
 async def test_a_forge_that_fails_is_told_and_asked_again() -> None:

@@ -14,10 +14,11 @@ import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 
+from gitsyncd.edges.git import history
 from gitsyncd.edges.git.mirror import GitMirror
 from gitsyncd.edges.git.writer import GitWriter
 from gitsyncd.model.errors import (
@@ -56,13 +57,21 @@ class Rig:
         self.folder = folder
         self.timeout = MINUTE
 
-    def writer(self, name: str = "mirror", *, signing: SigningKey | None = None, author: Author = AUTHOR) -> GitWriter:
-        mirror = GitMirror(self.folder / name, self.repository, self.timeout, agent="gitsyncd/test (edge)")
+    def writer(
+        self,
+        folder: str = "mirror",
+        *,
+        name: str = "edge/fleet",
+        signing: SigningKey | None = None,
+        author: Author = AUTHOR,
+    ) -> GitWriter:
+        mirror = GitMirror(self.folder / folder, self.repository, self.timeout, agent="gitsyncd/test (edge)")
         made = GitWriter(
             mirror,
             self.repository,
             self.timeout,
             agent="gitsyncd/test (edge)",
+            name=name,
             author=author,
             signing=signing,
             now=lambda: datetime(2026, 5, 4, 3, 2, 1, tzinfo=UTC),
@@ -157,7 +166,7 @@ async def test_a_commit_changes_what_was_proposed_and_nothing_else(rig: Rig) -> 
     assert rig.content("web/a.yaml") == "a: 2\n"
     assert rig.repo.git("log", "-1", "--format=%an <%ae>|%cn <%ce>|%aI|%cI|%P|%B") == (
         "Robot <robot@example.com>|Robot <robot@example.com>|2026-05-04T03:02:01+00:00|2026-05-04T03:02:01+00:00|"
-        f"{first}|Update front\n\nGitsyncd-Policy: front"
+        f"{first}|Update front\n\nGitsyncd-Policy: front\nGitsyncd-Update: edge/fleet"
     )
     rig.repo.git("fsck", "--full", "--strict")
 
@@ -196,6 +205,18 @@ async def test_the_quarantine_file_is_always_among_the_files(rig: Rig) -> None:
     await rig.writer().write(seen.append, branch="main", paths=["web"])
 
     assert set(seen[0].files) == {"web/a.yaml", ".gitsyncd/quarantine.yaml"}
+
+
+async def test_of_files_too_large_for_manifests_those_with_a_mark_are_among_them(rig: Rig) -> None:
+    long = "# x\n" * 1_100_000
+    rig.repo.commit(
+        {"a.yaml": "a: 1\n", "marked.yaml": 'b: c # {"$imagepolicy": "front"}\n' + long, "plain.yaml": long}
+    )
+    seen: list[Tip] = []
+
+    await rig.writer().write(seen.append, branch="main")
+
+    assert set(seen[0].files) == {"a.yaml", "marked.yaml"}
 
 
 async def test_a_folder_gets_what_it_had_in_another_commit(rig: Rig) -> None:
@@ -431,6 +452,7 @@ async def test_an_answer_that_says_nothing_is_found_out_at_the_next_look(
 
     assert written is not None
     assert (written.commit, written.parent) == (rig.repo.head(), first)
+    assert written.late is isinstance(answer, Cut)  # else the server never saw it
     assert rig.repo.git("rev-list", "--count", "main") == "2"
     assert await writer.write(puts({"a.yaml": b"a: 2\n"}), branch="main") is None
 
@@ -449,8 +471,55 @@ async def test_a_commit_that_arrived_is_found_below_what_others_put_on_top(serve
     written = await writer.write(puts({"a.yaml": b"a: 2\n"}), branch="main")
 
     assert written is not None
-    assert written.commit == mine
+    assert (written.commit, written.late) == (mine, True)
     assert rig.repo.git("rev-list", "--count", "main") == "3"
+
+
+async def test_what_arrived_on_a_branch_of_its_own_is_found_by_who_only_looks_at_the_other(
+    server: GitServer, tmp_path: Path
+) -> None:
+    rig = Rig(server.create("fleet"), server.url("fleet"), tmp_path)
+    rig.repo.commit({"a.yaml": "a: 1\n"})
+    writer = rig.writer()
+    server.fault = Cut(after=4, at="push")
+    with pytest.raises(SourceUnreachable):
+        await writer.write(puts({"a.yaml": b"a: 2\n"}), branch="main", onto="updates")
+    server.fault = None
+
+    written = await writer.write(lambda _: None, branch="main")
+
+    assert written is not None
+    assert (written.commit, written.branch, written.late) == (rig.repo.head("updates"), "updates", True)
+
+
+async def test_a_push_that_arrives_long_after_nobody_waits_for_it_is_found_all_the_same(
+    server: GitServer, tmp_path: Path
+) -> None:
+    rig = Rig(server.create("fleet"), server.url("fleet"), tmp_path)
+    first = rig.repo.commit({"a.yaml": "a: 1\n"})
+    writer = rig.writer()
+    server.fault = Cut(after=4, at="push")
+    with pytest.raises(SourceUnreachable):
+        await writer.write(puts({"a.yaml": b"a: 2\n"}), branch="main")
+    server.fault = None
+    mine = rig.repo.head()
+    assert mine is not None
+    rig.repo.set_head("main", first)  # the server is still busy with it
+
+    assert await writer.write(lambda _: None, branch="main") is None
+    rig.repo.set_head("main", mine)
+    written = await writer.write(lambda _: None, branch="main")
+
+    assert written is not None
+    assert (written.commit, written.late) == (mine, True)
+
+
+async def test_what_is_not_ready_is_not_pushed(rig: Rig) -> None:
+    head = rig.repo.commit({"a.yaml": "a: 1\n"})
+    writer = rig.writer()
+
+    assert await writer.write(puts({"a.yaml": b"a: 2\n"}), branch="main", ready=lambda: False) is None
+    assert rig.repo.head() == head
 
 
 # --- a branch of its own ---------------------------------------------------------------------------------------------
@@ -477,6 +546,64 @@ async def test_a_branch_of_its_own_rolls_and_is_never_forced(rig: Rig) -> None:
     rig.repo.git("fsck", "--full", "--strict")
 
 
+async def test_what_is_there_is_not_made_anew_for_what_others_merge_elsewhere(rig: Rig) -> None:
+    rig.repo.commit({"a.yaml": "a: 1\nz: 1\n", "b.yaml": "b: 1\n"})
+    writer = rig.writer()
+
+    async def write(**files: bytes) -> Written | None:
+        proposed = puts({f"{name}.yaml": content for name, content in files.items()})
+        return await writer.write(proposed, branch="main", onto="updates")
+
+    assert await write(a=b"a: 2\nz: 1\n")
+    for number in range(3):
+        rig.repo.commit({"c.yaml": f"c: {number}\n"})
+        assert await write(a=b"a: 2\nz: 1\n") is None
+
+    # More is wanted, then less, then the file is another one.
+    assert await write(a=b"a: 2\nz: 1\n", b=b"b: 2\n")
+    rig.repo.commit({"c.yaml": "c: 4\n"})
+    assert await write(a=b"a: 2\nz: 1\n", b=b"b: 2\n") is None
+    assert await write(a=b"a: 2\nz: 1\n")
+    assert rig.content("b.yaml", "updates") == "b: 1\n"
+    changed = rig.repo.commit({"a.yaml": "a: 1\nz: 2\n"})
+    last = await write(a=b"a: 2\nz: 2\n")
+    assert last
+    assert changed in rig.repo.git("log", "-1", "--format=%P", "updates").split()
+    assert await write(a=b"a: 2\nz: 2\n") is None
+
+    # Squashed into what is followed, and the branch left standing.
+    rig.repo.commit({"a.yaml": "a: 2\nz: 2\n"})
+    assert await write(a=b"a: 3\nz: 2\n")
+    assert rig.content("a.yaml", "updates") == "a: 3\nz: 2\n"
+    rig.repo.git("fsck", "--full", "--strict")
+
+
+async def test_the_history_is_walked_once_while_neither_branch_moves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repo = Repo(tmp_path / "fleet.git")
+    rig = Rig(repo, repo.url, tmp_path)
+    repo.commit({"a.yaml": "a: 1\n"})
+    writer = rig.writer()
+    await writer.write(puts({"a.yaml": b"a: 2\n"}), branch="main", onto="updates")
+    walks = 0
+    walk = history.beyond
+
+    def counted(*arguments: Any) -> list[tuple[str, tuple[str, ...]]]:
+        nonlocal walks
+        walks += 1
+        return walk(*arguments)
+
+    monkeypatch.setattr(history, "beyond", counted)
+    for _ in range(3):
+        assert await writer.write(puts({"a.yaml": b"a: 2\n"}), branch="main", onto="updates") is None
+    assert walks == 1
+    repo.commit({"notes.yaml": "n: 1\n"}, branch="updates")
+    await writer.write(lambda _: None, branch="main", onto="updates")
+
+    assert walks == 2
+
+
 async def test_what_people_put_on_that_branch_stays(rig: Rig) -> None:
     rig.repo.commit({"a.yaml": "a: 1\n"})
     writer = rig.writer()
@@ -493,7 +620,38 @@ async def test_what_people_put_on_that_branch_stays(rig: Rig) -> None:
     assert written is not None
     assert written.parent == people
     assert set(seen[0].files) == {"a.yaml", "notes.yaml"}
+    assert seen[0].others == people
     assert rig.content("notes.yaml", "updates") == "n: 1\n"
+
+
+@pytest.mark.parametrize("name", ["edge/other", "other/fleet"])
+async def test_what_another_update_or_agent_put_on_that_branch_stays(rig: Rig, name: str) -> None:
+    rig.repo.commit({"a.yaml": "a: 1\n", "b.yaml": "b: 1\n"})
+    theirs = await rig.writer(name=name).write(puts({"b.yaml": b"b: 2\n"}), branch="main", onto="updates")
+    assert theirs is not None
+    seen: list[Tip] = []
+
+    def propose(tip: Tip) -> Proposal:
+        seen.append(tip)
+        return Proposal(message="x" + TRAILER, files={"a.yaml": b"a: 2\n"})
+
+    await rig.writer("mirror-2").write(propose, branch="main", onto="updates")
+
+    assert seen[0].others == theirs.commit
+    assert (rig.content("a.yaml", "updates"), rig.content("b.yaml", "updates")) == ("a: 2\n", "b: 2\n")
+
+
+async def test_a_commit_of_ours_that_a_person_changed_is_that_person_s(rig: Rig) -> None:
+    rig.repo.commit({"a.yaml": "a: 1\n"})
+    writer = rig.writer()
+    await writer.write(puts({"a.yaml": b"a: 2\n"}), branch="main", onto="updates")
+    kept = rig.repo.git("log", "-1", "--format=%B", "updates")
+    amended = rig.repo.commit({"notes.yaml": "n: 1\n"}, message=kept, branch="updates")
+    seen: list[Tip] = []
+
+    await writer.write(seen.append, branch="main", onto="updates")
+
+    assert seen[0].others == amended
 
 
 # --- signatures ------------------------------------------------------------------------------------------------------

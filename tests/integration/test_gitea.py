@@ -101,6 +101,7 @@ async def writer(rig: Rig, tmp_path: Path) -> AsyncIterator[GitWriter]:
         repository,
         minute,
         agent="gitsyncd/test (edge)",
+        name="edge/fleet",
         author=Author(name="Robot", email="robot@example.com"),
         now=lambda: datetime.now(UTC),
     )

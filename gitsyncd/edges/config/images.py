@@ -15,6 +15,7 @@ from gitsyncd.edges.config.mistakes import Mistakes
 from gitsyncd.edges.config.sources import credentials, hook
 from gitsyncd.edges.config.wording import near
 from gitsyncd.edges.yaml.agentfile import KeyPath
+from gitsyncd.model.address import redacted
 from gitsyncd.model.image import (
     DockerConfigAuth,
     Filter,
@@ -44,6 +45,7 @@ def images(section: schema.Images, sources: Mapping[str, Source], files: Files, 
     _unique("registries", [item.prefix for item in section.registries], "prefix", mistakes)
     _unique("policies", [item.name for item in section.policies], "name", mistakes)
     _unique("updates", [item.name for item in section.updates], "name", mistakes)
+    _own_branches(section.updates, sources, mistakes)
     names = [policy.name for policy in section.policies]
     return Images(
         registries=tuple(_registries(section.registries, helpers, files, mistakes)),
@@ -205,6 +207,25 @@ def _update(
         pull_request=_pull_request(item.pull_request, (*at, "pull_request"), files) if item.pull_request else None,
         max_commits_per_hour=item.max_commits_per_hour,
     )
+
+
+def _own_branches(items: Sequence[schema.ImageUpdate], sources: Mapping[str, Source], mistakes: Mistakes) -> None:
+    """A branch that an update makes anew with each commit is nobody else's."""
+    written: dict[tuple[str, str], int] = {}
+    for index, item in enumerate(items):
+        if (source := sources.get(item.source)) is None:
+            continue
+        repository = redacted(source.repository.url).rstrip("/").removesuffix(".git")
+        branch = item.push.branch if item.push else item.branch or source.branch
+        other = written.setdefault((repository, branch), index)
+        if other == index or not (item.push or items[other].push):
+            continue
+        at, than = (index, other) if item.push else (other, index)
+        mistakes.add(
+            (*_AT, "updates", at, "push", "branch"),
+            f"{branch} is written to by updates[{than}] too",
+            "give each a branch of its own",
+        )
 
 
 def _clean(path: str) -> str:

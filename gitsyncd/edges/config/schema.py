@@ -26,6 +26,7 @@ from gitsyncd.edges.config.values import (
     LabelValue,
     ListenAddress,
     OneLine,
+    PersonName,
     Platform,
     Pointer,
     ProxyUrl,
@@ -522,7 +523,7 @@ class ImagePolicy(Section):
 class Author(Section):
     """In whose name commits are made."""
 
-    name: OneLine = Field("gitsyncd", description="The name.")
+    name: PersonName = Field("gitsyncd", description="The name.")
     email: Email = Field("gitsyncd@localhost", description="The address.", examples=["gitsyncd@example.com"])
 
 
@@ -543,7 +544,9 @@ class Push(Section):
     """Where commits go."""
 
     branch: Branch = Field(
-        description="A branch of its own, made when it is missing and never forced.", examples=["image-updates"]
+        description="A branch of its own, made when it is missing and never forced. No other update of this "
+        "repository may write to it.",
+        examples=["image-updates"],
     )
 
 

@@ -287,6 +287,12 @@ def _one_line(text: str) -> str:
     return text.strip()
 
 
+def _person(text: str) -> str:
+    if re.search("[<>]", text):
+        raise wrong("holds < or >, between which a commit has the address", "write the name alone")
+    return _one_line(text)
+
+
 def _email(text: str) -> str:
     if not re.fullmatch(r"[^\s<>@]+@[^\s<>@]+", text) or not text.isprintable():
         raise wrong(f"{quoted(text)} is no address", "write it like gitsyncd@example.com")
@@ -342,6 +348,7 @@ TimeZone = Annotated[str, *_checked(_time_zone, "time zone")]
 ProxyUrl = Annotated[str, *_checked(_proxy, "address", pattern="^http://")]
 Platform = Annotated[str, *_checked(_platform, "platform")]
 OneLine = Annotated[str, *_checked(_one_line, "text")]
+PersonName = Annotated[str, *_checked(_person, "text")]
 Email = Annotated[str, *_checked(_email, "address")]
 FolderPath = Annotated[str, *_checked(_folder_path, "path")]
 CommitMessage = Annotated[str, *_checked(_message, "text with placeholders")]

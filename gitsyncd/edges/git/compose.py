@@ -22,6 +22,7 @@ from gitsyncd.edges.git.history import read_commit
 from gitsyncd.edges.git.store import ObjectStore
 from gitsyncd.edges.git.tree import Entry, identity, is_manifest, normal_path, read_tree, why_refused
 from gitsyncd.model.errors import ManifestInvalid, PushContended, SourceTooLarge
+from gitsyncd.model.image import MARK_SIGN
 from gitsyncd.model.update import Author, Proposal
 
 _FILE = 0o100644
@@ -49,16 +50,20 @@ def readable_files(store: ObjectStore, caps: Caps, commit: str, paths: Sequence[
     """Regular manifest files at or below these paths, by path from the root; all of the tree for no path.
 
     Not a view of what would be applied: links, submodules and names that no target could have are passed over, as are
-    paths that are not there and files too large to be manifests. Raises `SourceTooLarge`, `MirrorDamaged`.
+    paths that are not there and, unless they are marked, files too large to be manifests.
+    Raises `SourceTooLarge`, `MirrorDamaged`.
     """
     found: dict[str, bytes] = {}
     total = 0
     for path in paths or [""]:
         entry = _entry(store, caps, commit, path)
         for name, blob in _walk(store, caps, entry, "/".join(normal_path(path)), 0) if entry else ():
-            if name in found or store.size(blob) > caps.manifest_bytes:
+            if name in found:
                 continue
-            found[name] = store.get(blob, BLOB)
+            content = store.get(blob, BLOB)
+            if len(content) > caps.manifest_bytes and MARK_SIGN not in content:
+                continue
+            found[name] = content
             total += len(found[name])
             if total > caps.snapshot_bytes or len(found) > caps.files:
                 raise SourceTooLarge(

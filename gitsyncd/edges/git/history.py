@@ -14,7 +14,12 @@ _TRAILER = re.compile(r"([A-Za-z0-9-]+)[ \t]*:[ \t]*(.*)")
 
 
 def approvals(message: str) -> tuple[str, ...]:
-    """Values of `Gitsyncd-Approve` trailers: lines `name: value` in the last paragraph, which holds nothing else.
+    """Values of `Gitsyncd-Approve` trailers."""
+    return trailers(message, "Gitsyncd-Approve")
+
+
+def trailers(message: str, name: str) -> tuple[str, ...]:
+    """Values of trailers of this name: lines `name: value` in the last paragraph, which holds nothing else.
 
     The rule is that of git-interpret-trailers without its exceptions; the subject is never a trailer.
     """
@@ -28,9 +33,17 @@ def approvals(message: str) -> tuple[str, ...]:
         match = _TRAILER.fullmatch(line)
         if not match:
             return ()
-        if match[1].lower() == "gitsyncd-approve":
+        if match[1].lower() == name.lower():
             values.append(match[2].strip())
     return tuple(values)
+
+
+def with_trailer(message: str, name: str, value: str) -> str:
+    """The message with one more trailer, at the end of those that it has."""
+    text = message.rstrip("\n")
+    last = text.rpartition("\n\n")[2].split("\n") if "\n\n" in text else [""]
+    between = "\n" if all(_TRAILER.fullmatch(line) for line in last) else "\n\n"
+    return f"{text}{between}{name}: {value}\n"
 
 
 def read_commit(store: ObjectStore, commit: str) -> Commit:

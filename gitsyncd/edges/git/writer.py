@@ -3,14 +3,18 @@
 One round: ask for the tip, let somebody say what to change on it, make the commit, ask the remote to move the branch
 from that tip to it. The remote compares and swaps, so that whoever was faster is seen, and nothing is ever forced: a
 lost round is begun again on the new tip. What a commit consists of is `compose`; how a push travels is the transports'.
+
+Each commit has a trailer that says whose it is: `Gitsyncd-Update: <agent>/<update>`. By it, and by its committer, a
+commit on a branch of its own is known again as one that may be replaced. All others are somebody else's.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Protocol
@@ -25,18 +29,19 @@ from gitsyncd.edges.git.remote import LostRace, Move
 from gitsyncd.edges.git.sign import signature
 from gitsyncd.edges.git.ssh import SshRemote
 from gitsyncd.edges.git.store import ObjectStore
+from gitsyncd.edges.git.tree import identity
 from gitsyncd.model.address import is_ssh, redacted
 from gitsyncd.model.errors import PushContended, RevisionNotFound, SourceUnreachable
-from gitsyncd.model.image import QUARANTINE_FILE
+from gitsyncd.model.image import QUARANTINE_FILE, ImageChange
 from gitsyncd.model.source import Repository
 from gitsyncd.model.update import Author, Proposal, SigningKey, Tip, Written
 
 ATTEMPTS = 10
 _PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 3.0
-_OWN_TRAILER = "\nGitsyncd-"
-_MOST_AHEAD = 1000
-"""Commits of a branch of its own that are looked at: whether somebody else wrote there."""
+_OWN_TRAILER = "Gitsyncd-Update"
+_MOST_UNSURE = 16
+"""Pushes at a time of which nobody knows whether they arrived."""
 
 
 class _Remote(Protocol):
@@ -54,6 +59,18 @@ class _Ground:
     parents: tuple[str, ...]
     move_from: str
     """What the pushed branch has now; empty for nothing."""
+    others: str = ""
+    """A commit of the pushed branch that is somebody else's."""
+    made_from: str = ""
+    """The commit of the followed branch from which the pushed one was last made anew; empty where it has no more."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Unsure:
+    """A push of which nobody knows whether it arrived, and what its branch had before."""
+
+    written: Written
+    before: str
 
 
 class GitWriter:
@@ -66,13 +83,18 @@ class GitWriter:
         timeout: timedelta,
         *,
         agent: str,
+        name: str,
         author: Author,
         signing: SigningKey | None = None,
         caps: Caps | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """`mirror` is this writer's own, of the same repository. Raises `ConfigError` for a URL that none can ask."""
+        """`mirror` is this writer's own, of the same repository. `name` is what its commits are known by.
+
+        Raises `ConfigError` for a URL that none can ask.
+        """
         self._mirror = mirror
+        self._name = name
         self._timeout = timeout
         self._author = author
         self._signing = signing
@@ -80,8 +102,9 @@ class GitWriter:
         self._now = now
         self._shown = redacted(repository.url)
         self._turn = asyncio.Lock()
-        self._unsure: Written | None = None
-        """A push of which nobody knows whether it arrived."""
+        self._unsure: deque[_Unsure] = deque(maxlen=_MOST_UNSURE)
+        self._last_ground: tuple[tuple[str, str], _Ground] | None = None
+        """Of a branch of its own, by the commits of both branches."""
         self._remote: _Remote
         if repository.url.startswith("file:"):
             path = local.path_of(repository.url)
@@ -102,12 +125,14 @@ class GitWriter:
         onto: str = "",
         paths: Sequence[str] = (),
         unless: str = "",
+        ready: Callable[[], bool] = lambda: True,
     ) -> Written | None:
-        """See the port. Raises `SourceError`, `LocalError`, `ConfigError`, and what `propose` raises."""
+        """See the port. Raises `SourceError`, `LocalError`, `ConfigError`, and what `propose` and `ready` raise."""
         async with self._turn:
             said = ""
             for attempt in range(1, ATTEMPTS + 1):
-                heads = await self._mirror.update([branch, onto] if onto else [branch])
+                asked = {branch, onto, *(unsure.written.branch for unsure in self._unsure)} - {""}
+                heads = await self._mirror.update(sorted(asked))
                 if (written := await self._arrived(heads)) is not None:
                     return written
                 tip = heads[branch]
@@ -117,15 +142,19 @@ class GitWriter:
                     )
                 if tip == unless:
                     return None
-                ground, draft = await self._mirror.read(
+                ground, draft, changes = await self._mirror.read(
                     partial(
                         self._draft, tip=tip, ahead=heads.get(onto), propose=propose, paths=paths, is_apart=bool(onto)
                     )
                 )
-                if draft is None:
+                if draft is None or not ready():
                     return None
                 written = Written(
-                    commit=draft.commit, branch=onto or branch, parent=ground.parents[0], attempts=attempt
+                    commit=draft.commit,
+                    branch=onto or branch,
+                    parent=ground.parents[0],
+                    attempts=attempt,
+                    changes=changes,
                 )
                 try:
                     await self._push(
@@ -140,7 +169,8 @@ class GitWriter:
 
     async def _push(self, move: Move, draft: Draft, written: Written) -> None:
         """Raises `LostRace`, `SourceError`. Not knowing is remembered, and found out at the next look."""
-        self._unsure = written
+        unsure = _Unsure(written, move.old)
+        self._unsure.append(unsure)
         try:
             async with asyncio.timeout(self._timeout.total_seconds()):
                 await self._remote.push(move, draft.pack)
@@ -151,17 +181,26 @@ class GitWriter:
         except SourceUnreachable:
             raise
         except Exception:
-            self._unsure = None
+            self._unsure.remove(unsure)
             raise
-        self._unsure = None
+        # Whatever else was on its way to this branch has lost to it.
+        for other in [other for other in self._unsure if other.written.branch == written.branch]:
+            self._unsure.remove(other)
 
     async def _arrived(self, heads: Mapping[str, str | None]) -> Written | None:
-        """What was pushed before, if it turns out that it did arrive."""
-        unsure, self._unsure = self._unsure, None
-        if unsure is None:
-            return None
-        head = heads.get(unsure.branch)
-        return unsure if head is not None and await self._mirror.descends(head, unsure.commit) else None
+        """What was pushed before, if it turns out that it did arrive.
+
+        As long as its branch has not moved it may still do so: a server goes on with what it has taken.
+        """
+        for unsure in tuple(self._unsure):
+            head = heads[unsure.written.branch] or ""
+            if head == unsure.before:
+                continue
+            has_arrived = bool(head) and await self._mirror.descends(head, unsure.written.commit)
+            self._unsure.remove(unsure)
+            if has_arrived:
+                return replace(unsure.written, late=True)
+        return None
 
     # --- In a thread, with the mirror open -----------------------------------------------------------------------
 
@@ -174,53 +213,92 @@ class GitWriter:
         propose: Callable[[Tip], Proposal | None],
         paths: Sequence[str],
         is_apart: bool,
-    ) -> tuple[_Ground, Draft | None]:
+    ) -> tuple[_Ground, Draft | None, Sequence[ImageChange]]:
         ground = self._ground(store, tip, ahead) if is_apart else _Ground(base=tip, parents=(tip,), move_from=tip)
         files = readable_files(store, self._caps, ground.base, paths)
         if paths:
             files |= readable_files(store, self._caps, ground.base, [QUARANTINE_FILE])
-        proposal = propose(Tip(commit=ground.base, files=files))
-        if proposal is None:
-            return ground, None
-        return ground, compose(
+        proposal = propose(Tip(commit=ground.base, files=files, others=ground.others))
+        if proposal is None or self._is_there(store, ground, proposal):
+            return ground, None, ()
+        draft = compose(
             store,
             self._caps,
-            proposal,
+            replace(proposal, message=history.with_trailer(proposal.message, _OWN_TRAILER, self._name)),
             base=ground.base,
             parents=ground.parents,
             author=self._author,
             now=self._now(),
             sign=self._sign if self._signing is not None else None,
         )
+        return ground, draft, proposal.changes
 
     def _ground(self, store: ObjectStore, tip: str, ahead: str | None) -> _Ground:
-        """Of a branch of its own: the followed branch's tip, unless people wrote there."""
+        """Of a branch of its own: the followed branch's tip, unless others wrote there."""
         if ahead is None:
             return _Ground(base=tip, parents=(tip,), move_from="")
-        if history.descends(store, tip, ahead):
-            return _Ground(base=tip, parents=(tip,), move_from=ahead)
-        if not self._is_ours(store, tip, ahead):
-            return _Ground(base=ahead, parents=(ahead,), move_from=ahead)
-        parents = (ahead,) if history.descends(store, ahead, tip) else (ahead, tip)
-        return _Ground(base=tip, parents=parents, move_from=ahead)
+        # It takes a walk of the whole history, and is asked for at each look as long as nobody has merged the branch.
+        if self._last_ground is None or self._last_ground[0] != (tip, ahead):
+            self._last_ground = (tip, ahead), self._ground_ahead(store, tip, ahead)
+        return self._last_ground[1]
 
-    def _is_ours(self, store: ObjectStore, tip: str, ahead: str) -> bool:
-        """Whether all that `ahead` has beyond the tip was written by this hand."""
-        queue, seen = [ahead], {ahead}
-        while queue:
-            commit = queue.pop()
-            if history.descends(store, tip, commit):
-                continue
-            found = history.read_commit(store, commit)
-            if found.committer != self._author.email or _OWN_TRAILER not in found.message or len(seen) > _MOST_AHEAD:
+    def _ground_ahead(self, store: ObjectStore, tip: str, ahead: str) -> _Ground:
+        own = dict(history.beyond(store, ahead, tip))
+        if not own:
+            return _Ground(base=tip, parents=(tip,), move_from=ahead)
+        if others := self._others(store, own):
+            return _Ground(base=ahead, parents=(ahead,), move_from=ahead, others=others)
+        has_tip = any(tip in parents for parents in own.values())
+        return _Ground(
+            base=tip,
+            parents=(ahead,) if has_tip else (ahead, tip),
+            move_from=ahead,
+            made_from=_made_from(own, ahead),
+        )
+
+    def _is_there(self, store: ObjectStore, ground: _Ground, proposal: Proposal) -> bool:
+        """Whether the pushed branch has that and no more, and can be merged: that others move on is no news for it."""
+        if not ground.made_from or proposal.restored:
+            return False
+        for path in proposal.files:
+            if identity(store, self._caps, ground.made_from, path) != identity(store, self._caps, ground.base, path):
                 return False
-            queue += [parent for parent in found.parents if parent not in seen]
-            seen.update(found.parents)
-        return True
+        return (
+            compose(
+                store,
+                self._caps,
+                proposal,
+                base=ground.made_from,
+                parents=(ground.move_from,),
+                author=self._author,
+                now=self._now(),
+                sign=None,
+            )
+            is None
+        )
+
+    def _others(self, store: ObjectStore, commits: Iterable[str]) -> str:
+        """One of these that was not written by this hand; empty for none."""
+        for commit in commits:
+            found = history.read_commit(store, commit)
+            names = history.trailers(found.message, _OWN_TRAILER)
+            if found.committer != self._author.email or self._name not in names:
+                return commit
+        return ""
 
     def _sign(self, payload: bytes) -> bytes:
         assert self._signing is not None
         return signature(payload, self._signing, shown=self._shown, now=self._now())
+
+
+def _made_from(own: Mapping[str, Sequence[str]], ahead: str) -> str:
+    """The first commit that is not of the branch's own, from its head on."""
+    commit = ahead
+    while parents := own.get(commit):
+        if outside := [parent for parent in parents if parent not in own]:
+            return outside[-1]
+        commit = parents[0]
+    return ""
 
 
 def _pause_s(attempt: int) -> float:

@@ -41,7 +41,10 @@ from yaml.events import AliasEvent, Event, ScalarEvent
 from gitsyncd.edges.yaml import scalars
 from gitsyncd.edges.yaml.events import count, decoded, line_of, lines, parsed, place
 from gitsyncd.edges.yaml.loader import YamlError, parser_of
-from gitsyncd.model.image import Mark
+from gitsyncd.model.image import MARK_SIGN, Mark
+
+_MOST_WRONG: Final = 20
+"""Of one file: who mends these finds the rest."""
 
 PARTS: Final = frozenset({"name", "tag", "digest"})
 """What of a reference a mark may ask for; nothing for the whole."""
@@ -50,14 +53,14 @@ MAX_FILE_BYTES: Final = 4 << 20
 _MAX_BRACKETS: Final = 4_000
 """The parser's time grows with their depth, and while it counts it does not say how deep it is: 30,000 take seconds."""
 
-_SIGN: Final = '"$imagepolicy"'
+_SIGN: Final = MARK_SIGN.decode()
 _OPENING: Final = re.compile(r"#[ \t]*(?=\{)")
 _BETWEEN: Final = re.compile(r"[ \t,\]}]*")
 _PROPERTIES: Final = re.compile(r"(?:[&!][^\s]*[ \t]+)*")
 _LINE_END: Final = re.compile(r"[\r\n]|\Z")
 _BREAK: Final = r"(?:\r\n|\r|\n)"
 _BLOCK: Final = re.compile(
-    rf"(?P<head>[|>][^\r\n]*{_BREAK}(?:[ \t]*{_BREAK})*[ ]+)[^\r\n\x85\u2028\u2029]*(?P<tail>\s*)"
+    rf"(?P<head>[|>][^\r\n]*{_BREAK}(?>(?:[ \t]*{_BREAK})*)[ ]+)[^\r\n\x85\u2028\u2029]*(?P<tail>\s*)"
 )
 _PLAIN: Final = r"[A-Za-z0-9_](?:[A-Za-z0-9._:/@+-]*[A-Za-z0-9._+-])?"
 _SAFE: Final = re.compile(_PLAIN)
@@ -68,14 +71,26 @@ _WORD: Final = re.compile(
 """One word and the comment behind it, which would be a part of an unquoted one without anything in between."""
 
 
-def marks(text: bytes) -> tuple[Mark, ...]:
-    """All marks of a file, in its order. Raises `YamlError`: it cannot be parsed, or a mark cannot be followed."""
-    if _SIGN.encode() not in text:
-        return ()
+def marks(text: bytes) -> tuple[Sequence[Mark], Sequence[YamlError]]:
+    """The marks of a file in its order, and what is wrong with those that cannot be followed (the first of them).
+
+    Raises `YamlError`: it cannot be parsed.
+    """
+    if MARK_SIGN not in text:
+        return (), ()
     content = _content(text)
     comments = list(_comments(content))
     found = _found_by_counting(content, comments)
-    return _found_by_events(content, comments) if found is None else found
+    if found is not None:
+        return found, ()
+    good: list[Mark] = []
+    wrong: list[YamlError] = []
+    for each in _found_by_events(content, comments):
+        if isinstance(each, Mark):
+            good.append(each)
+        elif len(wrong) < _MOST_WRONG:
+            wrong.append(each)
+    return good, wrong
 
 
 def edited(text: bytes, values: Mapping[Mark, str]) -> bytes:
@@ -84,7 +99,7 @@ def edited(text: bytes, values: Mapping[Mark, str]) -> bytes:
         return text
     content = _content(text)
     of_words = _are_of_words(content, values)
-    if not of_words and (stray := values.keys() - set(marks(text))):
+    if not of_words and (stray := values.keys() - set(marks(text)[0])):
         line = min(mark.line for mark in stray)
         raise YamlError("the mark is none of this file", line, hint="Look at the file afresh.")
     ordered = sorted(values, key=lambda mark: mark.start)
@@ -141,14 +156,17 @@ def _end_of_line(content: str, at: int) -> int:
 
 
 def _found_by_counting(content: str, comments: Sequence[_Comment]) -> tuple[Mark, ...] | None:
-    """None where a mark stands behind something else than one word, or is none."""
+    """None where a mark stands behind something else than one word, is none, or cannot be followed."""
     words = [word for comment in comments if (word := _word(content, comment))]
     if len(words) < len(comments) or not _is_quick(content):
         return None
     events = count(content)
     if events is None or _count_in_brackets(content, words) != events + 2 * len(words):
         return None
-    return tuple(_mark_of_word(content, word, comment) for word, comment in zip(words, comments, strict=True))
+    try:
+        return tuple(_mark_of_word(content, word, comment) for word, comment in zip(words, comments, strict=True))
+    except YamlError:
+        return None
 
 
 def _word(content: str, comment: _Comment) -> tuple[int, int] | None:
@@ -177,10 +195,15 @@ def _count_in_brackets(content: str, words: Sequence[tuple[int, int]]) -> int | 
     return count("".join([*pieces, content[at:]]))
 
 
-def _found_by_events(content: str, comments: Sequence[_Comment]) -> tuple[Mark, ...]:
+def _found_by_events(content: str, comments: Sequence[_Comment]) -> Iterator[Mark | YamlError]:
     spans = [_span(content, event) for event in parsed(content) if isinstance(event, ScalarEvent | AliasEvent)]
     starts = [span.start for span in spans]
-    return tuple(mark for comment in comments if (mark := _mark(content, comment, spans, starts)))
+    for comment in comments:
+        try:
+            if mark := _mark(content, comment, spans, starts):
+                yield mark
+        except YamlError as error:
+            yield error
 
 
 def _span(content: str, event: ScalarEvent | AliasEvent) -> _Span:
@@ -190,7 +213,10 @@ def _span(content: str, event: ScalarEvent | AliasEvent) -> _Span:
 
 
 def _mark(content: str, comment: _Comment, spans: list[_Span], starts: list[int]) -> Mark | None:
-    """None for what looks like a mark and is part of a text, or of a comment that began before it."""
+    """None for what looks like a mark and is part of a text, or of a comment that began before it.
+
+    Raises `YamlError` for a mark that cannot be followed.
+    """
     at, line = comment.at, comment.line
     before = bisect_right(starts, at) - 1
     span = spans[before] if before >= 0 else None
@@ -205,10 +231,13 @@ def _mark(content: str, comment: _Comment, spans: list[_Span], starts: list[int]
         raise YamlError("the mark stands behind no scalar", line, hint="Write it at the end of the scalar's own line.")
     if isinstance(span.event, AliasEvent):
         raise YamlError("the mark stands behind an alias", line, hint="Mark the scalar that has the anchor.")
-    if not span.event.style and not span.event.value:
-        raise YamlError("the marked scalar is empty", line, hint="Write the value that it has now.")
     style = span.event.style or ""
-    if not head_only and span.start < comment.line_at:
+    is_empty = not span.event.value.strip() if head_only else not style and not span.event.value
+    if is_empty:
+        raise YamlError("the marked scalar is empty", line, hint="Write the value that it has now.")
+    if (head_only and not _BLOCK.fullmatch(content, span.start, span.end)) or (
+        not head_only and span.start < comment.line_at
+    ):
         raise YamlError("the marked scalar has more than one line", line, hint="Write it in one line.")
     return Mark(
         policy=policy,
@@ -281,8 +310,7 @@ def _written(content: str, mark: Mark, value: str) -> str:
             return value if scalars.plain(value) == value else f'"{value}"'
         case _:
             block = _BLOCK.fullmatch(content, mark.start, mark.end)
-            if block is None:
-                raise YamlError("the marked scalar has more than one line", mark.line, hint="Write it in one line.")
+            assert block is not None, "it would be no mark"
             return f"{block['head']}{value}{block['tail']}"
 
 

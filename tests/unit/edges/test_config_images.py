@@ -26,6 +26,7 @@ from gitsyncd.model.update import Author, Forge, KeyKind, PullRequest, SigningKe
 HEAD = "version: 1\nagent: {name: edge}\n"
 SOURCES = (
     "sources: [{name: fleet, url: 'https://git.example.com/fleet.git', ref: {branch: main}}, "
+    "{name: again, url: 'https://git.example.com/fleet/', ref: {branch: main}}, "
     "{name: near, url: 'file:///srv/near.git', ref: {branch: main}}]\n"
 )
 
@@ -199,10 +200,14 @@ MISTAKES = [
     (update("policies: []"), f"{AT_UPDATE}.policies: selects nothing; leave it out for all policies"),
     (update("pull_request: {host: gitea, token_file: token}"), f"{AT_UPDATE}.pull_request: has no branch to merge from; write push: {{branch: image-updates}} beside it"),
     (update("push: {branch: main}"), f"{AT_UPDATE}.push.branch: is the branch that is followed; name another one, or leave push out"),
+    ("images: {updates: [{name: a, source: fleet, push: {branch: up}}, {name: b, source: fleet, push: {branch: up}}]}\n", "4: images.updates[1].push.branch: up is written to by updates[0] too; give each a branch of its own"),
+    ("images: {updates: [{name: a, source: fleet, push: {branch: up}}, {name: b, source: again, push: {branch: up}}]}\n", "4: images.updates[1].push.branch: up is written to by updates[0] too; give each a branch of its own"),
+    ("images: {updates: [{name: a, source: fleet, push: {branch: up}}, {name: b, source: fleet, branch: up}]}\n", "4: images.updates[0].push.branch: up is written to by updates[1] too; give each a branch of its own"),
     (update("sign: {}"), f"{AT_UPDATE}.sign: names no key; write ssh_key_file or openpgp_key_file"),
     (update("message: '{what}'"), f"{AT_UPDATE}.message: '{{what}}' is no placeholder; known are {{agent}}, {{changes}}, {{files}}, {{policies}}, {{summary}}"),
     (update("paths: [../x]"), f"{AT_UPDATE}.paths[0]: '../x' leaves its folder; write the path from the root of the repository, without .."),
     (update("max_commits_per_hour: 0"), f"{AT_UPDATE}.max_commits_per_hour: is out of range; write at least 1"),
+    (update("author: {name: 'Robot <robot@example.com>'}"), f"{AT_UPDATE}.author.name: holds < or >, between which a commit has the address; write the name alone"),
     (update("author: {email: nobody}"), f"{AT_UPDATE}.author.email: 'nobody' is no address; write it like gitsyncd@example.com"),
     (update("auth: {username: x}"), f"{AT_UPDATE}.auth.username: stands without password_file; write password_file too"),
     ("images: {updates: [{name: up, source: flet}]}\n", f"{AT_UPDATE}.source: flet is no source; did you mean fleet?"),
@@ -216,6 +221,15 @@ MISTAKES = [
     (registry("proxy: 'http://me:secret@proxy:3128'"), f"{AT_REGISTRY}.proxy: holds a user name or a password, which a proxy cannot be given; write the address alone, such as http://proxy.example.com:3128"),
     (registry("proxy: 'socks5://proxy'"), f"{AT_REGISTRY}.proxy: is no address of a proxy; write it like http://proxy.example.com:3128"),
 ]  # fmt: skip
+
+
+def test_updates_of_one_branch_are_no_mistake_where_neither_has_it_for_itself(read: Read) -> None:
+    found = read(
+        "images: {updates: [{name: a, source: fleet}, {name: b, source: fleet}, "
+        "{name: c, source: fleet, push: {branch: up}}, {name: d, source: near, push: {branch: up}}]}\n"
+    )
+
+    assert [each.pushed for each in found.updates] == ["main", "main", "up", "up"]
 
 
 @pytest.mark.parametrize(("text", "expected"), MISTAKES)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gitsyncd.edges.git.caps import in_words
 from gitsyncd.edges.git.format import BLOB, OFS_DELTA, REF_DELTA, declared_size, entry_head, parse_commit
-from gitsyncd.edges.git.history import approvals
+from gitsyncd.edges.git.history import approvals, trailers, with_trailer
 from gitsyncd.edges.git.tree import normal_path, why_refused
 from gitsyncd.model.errors import ConfigError
 
@@ -64,6 +64,23 @@ def test_bytes_that_are_no_commit_are_refused_and_nothing_else(noise: bytes) -> 
 )
 def test_approvals_are_trailers_of_the_last_paragraph(message: str, expected: tuple[str, ...]) -> None:
     assert approvals(message) == expected
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("one", "one\n\nBy: me\n"),
+        ("one\n", "one\n\nBy: me\n"),
+        ("By: you", "By: you\n\nBy: me\n"),
+        ("one\n\ntwo: 2, and\nthree\n", "one\n\ntwo: 2, and\nthree\n\nBy: me\n"),
+        ("one\n\nA: 1\nB: 2\n", "one\n\nA: 1\nB: 2\nBy: me\n"),
+    ],
+)
+def test_a_trailer_stands_at_the_end_of_those_that_are_there(message: str, expected: str) -> None:
+    after = with_trailer(message, "By", "me")
+
+    assert after == expected
+    assert trailers(after, "by")[-1:] == ("me",)
 
 
 @given(st.sampled_from([1, BLOB, OFS_DELTA, REF_DELTA]), st.integers(0, 2**40))

@@ -257,7 +257,7 @@ def test_marks_of_a_file_are_found_and_written_by_its_name() -> None:
     files = Files()
     text = b'a: b # {"$imagepolicy": "front"}\n'
 
-    (mark,) = files.marks("a.yaml", text)
+    (mark,), _ = files.marks("a.yaml", text)
 
     assert files.edited("a.yaml", text, {mark: "c"}) == b'a: c # {"$imagepolicy": "front"}\n'
     with pytest.raises(ManifestInvalid, match="none of this file") as caught:
