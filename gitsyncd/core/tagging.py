@@ -6,7 +6,7 @@ Which tag of a policy is wanted is `core.images`; how a scalar is written into a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -47,6 +47,22 @@ def standing(mark: Mark) -> Standing:
             return Standing(digest=mark.value if is_digest(mark.value) else "")
         case _:
             return Standing()
+
+
+def standings(marked: Iterable[tuple[Hashable, Mark]]) -> dict[str, str]:
+    """Given marks and what tells their files apart, the tags that stand there: by tag, the digest beside it, in the
+    same scalar or in one of its own; empty where there is none or more than one.
+    """
+    files: dict[Hashable, list[Standing]] = {}
+    for file, mark in marked:
+        files.setdefault(file, []).append(standing(mark))
+    digests: dict[str, set[str]] = {}
+    for found in files.values():
+        apart = {each.digest for each in found if not each.tag} - {""}
+        for each in found:
+            if each.tag:
+                digests.setdefault(each.tag, set()).update({each.digest} if each.digest else apart)
+    return {tag: next(iter(beside)) if len(beside) == 1 else "" for tag, beside in digests.items()}
 
 
 def new_values(policy: ImagePolicy, selected: Found, marks: Sequence[Mark]) -> dict[Mark, str]:

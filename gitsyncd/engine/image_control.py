@@ -59,7 +59,7 @@ class ImageControl:
 
 
 def _policy_status(loop: PolicyLoop) -> dict[str, Any]:
-    selected = loop.selected
+    selected = loop.selected or loop.known
     written = [
         {"update": branch.update, "file": file, "line": mark.line, "part": mark.part, "value": mark.value}
         for branch in loop.branches

@@ -134,6 +134,7 @@ class Reason(StrEnum):
     TOO_YOUNG = "too-young"
     BACKWARDS = "backwards"
     UNSIGNED = "unsigned"
+    UNREADABLE = "unreadable"
     QUARANTINED = "quarantined"
     PLATFORM = "platform"
     LOCKED = "locked"
