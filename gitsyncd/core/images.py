@@ -303,7 +303,12 @@ def _names(entry: Quarantined, policy: ImagePolicy, tag: str, digest: str = "") 
     """Whether an entry speaks of this tag or digest of the policy's image, however the image is written there."""
     if not ((entry.tag and entry.tag == tag) or (entry.digest and entry.digest == digest)):
         return False
-    return _normal(entry.image) == _normal(policy.image)
+    return same_image(entry.image, policy.image)
+
+
+def same_image(one: str, other: str) -> bool:
+    """Whether two names without tag and digest mean one repository, however they are written."""
+    return _normal(one) == _normal(other)
 
 
 @lru_cache(maxsize=1024)

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from gitsyncd.core.backoff import next_delay
-from gitsyncd.core.images import Past, TooManyTags, choose, created, present, ranked
+from gitsyncd.core.images import Past, TooManyTags, choose, created, present, ranked, same_image
 from gitsyncd.core.tagging import standings
 from gitsyncd.engine.trigger import Bell
 from gitsyncd.model.errors import (
@@ -24,12 +24,13 @@ from gitsyncd.model.errors import (
     RegistryThrottled,
     RegistryUnreachable,
 )
-from gitsyncd.model.image import Choice, Found, Held, ImagePolicy, Reason, Rule
+from gitsyncd.model.image import Choice, Found, Held, ImagePolicy, Origin, Reason, Rule
 from gitsyncd.model.units import rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from gitsyncd.core.reference import Reference
     from gitsyncd.engine.marked_branch import MarkedBranch
     from gitsyncd.engine.ports import Calendar, Clock, ImageRegistry, Log, Store
 
@@ -39,6 +40,8 @@ _ASKED_RETRY = timedelta(seconds=1)
 _CAP = timedelta(minutes=5)
 _MOST_FIRST_SEEN = 1000
 """Twice what one look may ask about; those that were not met for the longest time make room."""
+_MOST_ORIGINS = 100
+"""Twice what the history of a target has."""
 _OF_THE_REGISTRY = (RegistryUnreachable, RegistryThrottled, RegistryDenied)
 """What a registry can fail with that says nothing of the one image that it was asked for."""
 _FAR_S = 366 * 86_400.0
@@ -89,6 +92,8 @@ class PolicyLoop:
         self._failures = 0
         self._first_seen: dict[tuple[str, str], datetime] = {}
         """By tag and digest; those that were met last come last."""
+        self._origins: dict[tuple[str, str], Origin] = {}
+        """Of what was selected, by tag and digest, the latest last: what runs may have been selected long ago."""
         self._told: set[tuple[str, str]] = set()
         self._unkept = ""
         """Why what is known cannot be kept over a restart; empty nearly always."""
@@ -226,6 +231,7 @@ class PolicyLoop:
         if chosen is None:
             return
         before, self.known = self.known, chosen
+        self._note_origin(chosen)
         if before and (before.tag, before.digest) == (chosen.tag, chosen.digest):
             return
         self.since = now
@@ -235,8 +241,16 @@ class PolicyLoop:
             image=self.policy.image,
             tag=chosen.tag,
             digest=chosen.digest,
+            made_from=str(chosen.made_from) if chosen.made_from else None,
             previous=(before.tag if before else present(self.policy, past.standing, past.made)) or None,
         )
+
+    def _note_origin(self, chosen: Found) -> None:
+        self._origins.pop((chosen.tag, chosen.digest), None)
+        if chosen.made_from is not None:
+            self._origins[chosen.tag, chosen.digest] = chosen.made_from
+        while len(self._origins) > _MOST_ORIGINS:
+            del self._origins[next(iter(self._origins))]
 
     # --- What is told --------------------------------------------------------------------------------------------
 
@@ -280,6 +294,16 @@ class PolicyLoop:
         self.error, self.failing_since, self._failures = None, None, 0
 
     # --- What people ask -----------------------------------------------------------------------------------------
+
+    def made_from(self, image: Reference) -> Origin | None:
+        """What an image was made from, if this policy has ever selected it; of a tag alone, the last that it had."""
+        if not same_image(image.name, self.policy.image):
+            return None
+        found: Origin | None = None
+        for (tag, digest), origin in self._origins.items():
+            if digest == image.digest or (tag == image.tag and not image.digest):
+                found = origin
+        return found
 
     def lock_for(self, reason: str, until: datetime | None) -> None:
         """Write nothing for this policy, from the next commit on. Raises `LocalError`; it is locked then, too."""
@@ -335,6 +359,8 @@ class PolicyLoop:
             "image": self.policy.image,
             "first_seen": [[*met, rfc3339(seen)] for met, seen in sorted(self._first_seen.items())],
         }
+        if self._origins:
+            value["made_from"] = [[*of, made.source, made.revision] for of, made in self._origins.items()]
         if chosen is not None:
             value["selected"] = {
                 "tag": chosen.tag,
@@ -364,13 +390,21 @@ class PolicyLoop:
             self._first_seen = {
                 (str(tag), str(digest)): _required(seen) for tag, digest, seen in stored.get("first_seen", [])
             }
+            self._origins = {
+                (str(tag), str(digest)): Origin(source=str(source), revision=str(revision))
+                for tag, digest, source, revision in stored.get("made_from", [])
+            }
             if chosen := stored.get("selected"):
+                tag, digest = str(chosen["tag"]), str(chosen["digest"])
                 self.known = Found(
-                    tag=str(chosen["tag"]), digest=str(chosen["digest"]), created=_moment(chosen.get("created"))
+                    tag=tag,
+                    digest=digest,
+                    created=_moment(chosen.get("created")),
+                    made_from=self._origins.get((tag, digest)),
                 )
                 self.since = _moment(chosen.get("since"))
         except (AttributeError, KeyError, TypeError, ValueError):
-            self.known, self.since, self._first_seen = None, None, {}
+            self.known, self.since, self._first_seen, self._origins = None, None, {}, {}
 
 
 def _required(text: Any) -> datetime:

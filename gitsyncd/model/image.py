@@ -114,6 +114,19 @@ class RegistryAccess:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """The code that an image says to be made from, in the words of whoever built it. Either may be empty, not both."""
+
+    source: str = ""
+    """Most often the address of a repository."""
+    revision: str = ""
+    """Most often a commit."""
+
+    def __str__(self) -> str:
+        return f"{self.source}@{self.revision}" if self.source and self.revision else self.source or self.revision
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
     """One tag as the registry has it now."""
 
@@ -126,6 +139,7 @@ class Found:
     """By a key that the policy trusts."""
     unsigned: str = ""
     """Why it is not signed, in words; empty where nobody asked."""
+    made_from: Origin | None = None
 
 
 class Reason(StrEnum):

@@ -10,7 +10,7 @@ import pytest
 
 from gitsyncd.edges.store import MemoryStore
 from gitsyncd.model.errors import LocalError, PushRefused, RegistryError, RegistryThrottled, RegistryUnreachable
-from gitsyncd.model.image import Found, ImagePolicy, PinDigest, Rule, Select
+from gitsyncd.model.image import Found, ImagePolicy, Origin, PinDigest, Rule, Select
 from tests.engine.imaging import IMAGE, MemoryRegistry, Workshop, deployment, digest, policy
 
 FRONT = "web/front.yaml"
@@ -315,3 +315,30 @@ async def test_a_lock_in_the_middle_of_a_look_selects_nothing() -> None:
         assert [(held["tag"], held["reason"]) for held in shop.state()["held"]] == [("1.1.0", "locked")]
     assert [each["tag"] for each in shop.log.events("image selected")] == ["1.0.0"]
     assert shop.writer.files[FRONT] == deployment("1.0.0")
+
+
+# --- what an image is made from --------------------------------------------------------------------------------------
+async def test_the_code_of_what_is_selected_is_shown_and_known_of_what_was_across_a_restart() -> None:
+    source = "https://git.example.com/team/front"
+    registry = Registry()
+    first = registry.push("1.0.0", made_from=Origin(source=source, revision="a" * 40))
+    shop = shop_of(registry)
+    async with shop:
+        await shop.settled()
+        assert shop.state()["made_from"] == {"source": source, "revision": "a" * 40}
+        second = registry.push("1.1.0", made_from=Origin(source=source, revision="b" * 40))
+        await shop.settled()
+        registry.push("1.2.0")
+        await shop.settled()
+        assert shop.state()["made_from"] is None
+        selected = shop.log.events("image selected")
+
+    again = shop_of(registry, files={}, writer=shop.writer, store=shop.store)
+    running = [f"{IMAGE}:1.0.0", f"{IMAGE}:other@{second.digest}", f"{IMAGE}:1.2.0", f"{IMAGE}2:1.0.0", "no image"]
+    assert first.digest != second.digest
+    async with again:
+        assert again.control.made_from(running) == [
+            {"image": running[0], "source": source, "revision": "a" * 40},
+            {"image": running[1], "source": source, "revision": "b" * 40},
+        ]
+    assert [each["made_from"] for each in selected] == [f"{source}@{'a' * 40}", f"{source}@{'b' * 40}", None]

@@ -28,7 +28,7 @@ _LIST_BYTES: Final = 16 << 20
 _DOCUMENT_BYTES: Final = 4 << 20
 """The limit that distribution-spec names for manifests; configurations stay far below it."""
 _MAX_KNOWN: Final = 10_000
-"""Images that are remembered by digest, at some 400 bytes each: five policies that look at all of 2,000 tags."""
+"""Images that are remembered by digest, at some 700 bytes each: five policies that look at all of 2,000 tags."""
 _MAX_KEPT: Final = 64
 _KEPT_BYTES: Final = 64 << 10
 """Of documents beside images, such as signatures: at most 4 MiB in all."""
@@ -196,8 +196,13 @@ class Registry:
         else:
             config = await self._config(name, image.config)
             platforms = frozenset({config.platform} - {""})
-        created = config.created if config is not None else None
-        return Found(tag="", digest=document.digest, created=created, platforms=platforms)
+        return Found(
+            tag="",
+            digest=document.digest,
+            created=config.created if config is not None else None,
+            platforms=platforms,
+            made_from=answers.origin(config.labels if config is not None else {}, image.annotations),
+        )
 
     async def _config_of(self, name: ImageName, index: Index, prefer: tuple[str, ...]) -> Config | None:
         for platform in (*prefer, *_ASKED_FIRST, *sorted(index.platforms)):
