@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
@@ -81,9 +81,11 @@ def value_of(tag: str, chosen: Filter | None) -> str | None:
 @lru_cache(maxsize=256)
 def compiled(pattern: str) -> re.Pattern[str]:
     """Groups may be named as in Go, too. Raises `re.error`."""
-    return re.compile(pattern.replace("(?<", "(?P<").replace("(?P<=", "(?<=").replace("(?P<!", "(?<!"))
+    return re.compile(_GROUP.sub(lambda found: found[0] if found[1] else "(?P<", pattern))
 
 
+_GROUP: Final = re.compile(r"(\\.)|\(\?<(?![=!])", re.DOTALL)
+"""What Go begins a named group with; what is escaped begins nothing."""
 _REFERENCE: Final = re.compile(r"\$(?:\$|\{(\w+)\}|(\w+))", re.ASCII)
 
 
@@ -166,6 +168,16 @@ def _range(text: str) -> Range:
     return parse_range(text)
 
 
+def would_go_back(policy: ImagePolicy, selected: Found, standing: str) -> bool:
+    """Whether the choice may not take the place of that tag: it is better, or newer than the choice for all we know."""
+    if policy.allow_backwards:
+        return False
+    if policy.select.rule is Rule.NEWEST:
+        is_ours = value_of(standing, policy.filter) is not None
+        return is_ours and standing != selected.tag and standing not in selected.older
+    return is_backwards(policy, standing, selected.tag)
+
+
 def is_backwards(policy: ImagePolicy, old: str, new: str) -> bool:
     """Whether `new` is worse than `old`. Not where one of them cannot be told: what stood there was no version."""
     before, after = key_of(old, policy), key_of(new, policy)
@@ -202,7 +214,7 @@ def choose(policy: ImagePolicy, order: Sequence[str], past: Past, now: datetime)
         against = _known_before(policy, tag, current, past) if tag != current else None
         if against is None:
             if asked == MAX_LOOKS:
-                raise TooManyTags(f"the {asked} best tags are held, {held[0].tag} as {held[0].reason}")
+                raise TooManyTags(f"the {asked} best tags are held, the first one as {held[0].reason}")
             asked += 1
             found = yield tag
             if isinstance(found, str):
@@ -223,8 +235,13 @@ def _without_twins(policy: ImagePolicy, order: Sequence[str], current: str) -> S
     """
     if current not in order:
         return order
-    rank = key_of(current, policy)
-    return [tag for tag in order if tag == current or key_of(tag, policy) != rank]
+    at, rank = order.index(current), key_of(current, policy)
+    before = after = at
+    while before > 0 and key_of(order[before - 1], policy) == rank:
+        before -= 1
+    while after + 1 < len(order) and key_of(order[after + 1], policy) == rank:
+        after += 1
+    return [*order[:before], current, *order[after + 1 :]]
 
 
 def _newest(policy: ImagePolicy, tags: Sequence[str], past: Past, now: datetime) -> Generator[str, Found | str, Choice]:
@@ -250,7 +267,9 @@ def _newest(policy: ImagePolicy, tags: Sequence[str], past: Past, now: datetime)
         against = _known_before(policy, tag, current, past) if tag != current else None
         against = against or _against(policy, found, current, past, now)
         if against is None:
-            return Choice(selected=found, held=(*held, *unreadable))
+            # Whether a tag may take another's place is known of those that were looked at, and of no later one.
+            older = {*tags, *past.standing} - {each.tag for each in held}
+            return Choice(selected=replace(found, older=frozenset(older)), held=(*held, *unreadable))
         held.append(against)
         if tag == current or against.reason is Reason.LOCKED:
             break

@@ -10,7 +10,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from gitsyncd.core.images import is_backwards
+from gitsyncd.core.images import would_go_back
 from gitsyncd.core.reference import Reference, is_digest, is_tag, reference
 from gitsyncd.model.image import Found, ImageChange, ImagePolicy, Mark, PinDigest, Rule
 
@@ -73,7 +73,7 @@ def new_values(policy: ImagePolicy, selected: Found, marks: Sequence[Mark]) -> d
     """
     apart = any(mark.part == "digest" for mark in marks)
     held = {standing(mark).tag for mark in marks} - {""}
-    if not policy.allow_backwards and any(is_backwards(policy, tag, selected.tag) for tag in held):
+    if any(would_go_back(policy, selected, tag) for tag in held):
         return {}
     moved = held != {selected.tag}
     values = {}

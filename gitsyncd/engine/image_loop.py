@@ -40,6 +40,8 @@ _ASKED_RETRY = timedelta(seconds=1)
 _CAP = timedelta(minutes=5)
 _MOST_FIRST_SEEN = 1000
 """Twice what one look may ask about; those that were not met for the longest time make room."""
+_LONG = 5000
+"""Tags that are sorted in some hundredths of a second."""
 _MOST_ORIGINS = 100
 """Twice what the history of a target has."""
 _OF_THE_REGISTRY = (RegistryUnreachable, RegistryThrottled, RegistryDenied)
@@ -149,7 +151,9 @@ class PolicyLoop:
     async def _look(self) -> None:
         past = await self._past()
         tags = await self._registry.tags(self.policy.image)
-        order = ranked(self.policy, tags)
+        # A list of 100,000 takes a second or two, in which the loop has other things to do.
+        is_long = len(tags) > _LONG
+        order = await asyncio.to_thread(ranked, self.policy, tags) if is_long else ranked(self.policy, tags)
         if not order:
             raise ImageNotFound(
                 f"{self.policy.image}: none of {len(tags)} tags fits the policy",
@@ -194,7 +198,7 @@ class PolicyLoop:
         except RegistryError as error:
             return str(error)
         if found is None:
-            return "the registry lists the tag, and has no image for it"
+            return "the registry lists the tag, and hands out no image for it"
         if created(found) is None and self.policy.select.rule is not Rule.NEWEST:
             met = (tag, found.digest)
             # A clock that was ahead is no reason to wait until it is right.

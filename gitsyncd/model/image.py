@@ -140,6 +140,8 @@ class Found:
     unsigned: str = ""
     """Why it is not signed, in words; empty where nobody asked."""
     made_from: Origin | None = None
+    older: frozenset[str] = frozenset()
+    """Where only images can tell their order: the tags whose place this one may take."""
 
 
 class Reason(StrEnum):

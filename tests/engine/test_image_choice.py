@@ -9,9 +9,12 @@ from typing import Any
 import pytest
 
 from gitsyncd.edges.store import MemoryStore
+from gitsyncd.engine.image_loop import PolicyLoop
 from gitsyncd.model.errors import LocalError, PushRefused, RegistryError, RegistryThrottled, RegistryUnreachable
 from gitsyncd.model.image import Found, ImagePolicy, Origin, PinDigest, Rule, Select
 from tests.engine.imaging import IMAGE, MemoryRegistry, Workshop, deployment, digest, policy
+from tests.engine.virtualtime import VirtualClock
+from tests.engine.world import Diary, VirtualCalendar
 
 FRONT = "web/front.yaml"
 BACK = "web/back.yaml"
@@ -342,3 +345,43 @@ async def test_the_code_of_what_is_selected_is_shown_and_known_of_what_was_acros
             {"image": running[1], "source": source, "revision": "b" * 40},
         ]
     assert [each["made_from"] for each in selected] == [f"{source}@{'a' * 40}", f"{source}@{'b' * 40}", None]
+
+
+# --- people who are faster than the next look ------------------------------------------------------------------------
+async def test_a_newer_image_that_a_person_wrote_since_the_look_is_not_taken_back() -> None:
+    registry = Registry()
+    begin = VirtualClock().now() - timedelta(days=1)
+    for hours, tag in enumerate(("a", "b")):
+        registry.push(tag, created=begin + timedelta(hours=hours))
+    newest = policy(select=Select(rule=Rule.NEWEST), interval=timedelta(hours=1))
+    shop = shop_of(registry, newest, files={FRONT: deployment("a")})
+    async with shop:
+        await shop.settled()
+        assert shop.writer.files[FRONT] == deployment("b")
+        registry.push("c", created=begin + timedelta(hours=9))
+        await asyncio.sleep(10)
+        shop.writer.push({FRONT: deployment("c")})
+        shop.automation.updates[0].bell.ring()  # as another policy's look does
+        await asyncio.sleep(60)
+        assert shop.writer.files[FRONT] == deployment("c")
+        await shop.settled()
+
+        assert shop.state()["tag"] == "c"
+
+
+# --- lists without measure -------------------------------------------------------------------------------------------
+def test_a_list_of_a_hundred_thousand_tags_leaves_others_their_turns() -> None:
+    async def turns() -> int:
+        registry = Registry("1.0.0")
+        [found] = registry.images[IMAGE].values()
+        registry.images[IMAGE] |= {f"0.{number // 1000}.{number % 1000}": found for number in range(100_000)}
+        clock = VirtualClock()
+        loop = PolicyLoop(policy(), registry, clock=clock, calendar=VirtualCalendar(), log=Diary(), store=MemoryStore())
+        looking, count = asyncio.create_task(loop.look()), 0
+        while not looking.done():
+            await asyncio.sleep(0.01)
+            count += 1
+        assert loop.selected == found
+        return count
+
+    assert asyncio.run(turns()) > 15

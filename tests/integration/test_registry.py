@@ -599,6 +599,23 @@ async def test_a_registry_that_lies_about_what_a_digest_is_of_is_not_believed() 
         await look({"1.0.0": (kind, manifest)})
 
 
+@pytest.mark.parametrize("status", [404, 410, 412, 451])
+@pytest.mark.parametrize("head", [200, None])
+async def test_an_image_that_is_not_handed_out_says_nothing_of_the_others(status: int, head: int | None) -> None:
+    shelf = Shelf()
+    shelf.put("1.0.0", image("one"))
+    shelf.put("1.1.0", image("forbidden"))
+
+    def get(path: str, authorization: str) -> Answer:
+        return (status, {}, b"{}") if path.endswith("/1.1.0") else shelf.get(path, authorization)
+
+    with Peculiar(get, head=shelf.head if head else get) as peculiar:
+        async with asked(peculiar.host, allow_plain_http=True) as registry:
+            found = [await registry.look(name(peculiar.host), tag) for tag in ("1.1.0", "1.0.0", "1.1.0")]
+
+    assert [each.tag if each else None for each in found] == [None, "1.0.0", None]
+
+
 async def test_attestations_and_unknown_platforms_of_an_index_are_no_platforms() -> None:
     one = image()
     beside = [

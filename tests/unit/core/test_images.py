@@ -10,7 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gitsyncd.core.images import MAX_CREATED, MAX_LOOKS, Past, TooManyTags, choose, is_backwards, ranked, value_of
+from gitsyncd.core.images import (
+    MAX_CREATED,
+    MAX_LOOKS,
+    Past,
+    TooManyTags,
+    choose,
+    is_backwards,
+    ranked,
+    value_of,
+    would_go_back,
+)
 from gitsyncd.model.image import (
     Choice,
     Filter,
@@ -121,6 +131,7 @@ def test_tags_that_fit_are_sorted_the_best_first(wanted: ImagePolicy, tags: str,
         ("^v(a)?", "$1", "vb", ""),
         ("(?<=v)(?P<n>[0-9]+)(?<!x)", "$n", "v12", "12"),
         ("^v", "", "1.2", None),
+        (r"^(?<major>[0-9]+)(?:\(?<)?\.(?!0)", "$major", "12.3", "12"),
         ("b", "", "abc", "abc"),
     ],
 )
@@ -348,7 +359,7 @@ def test_a_day_of_builds_that_are_too_young_does_not_hide_the_one_that_is_not() 
 def test_no_more_than_so_many_tags_are_asked_about_and_that_is_said() -> None:
     registry = Registry(*(image(f"1.{minor}.0", NOW) for minor in range(MAX_LOOKS + 10)))
 
-    with pytest.raises(TooManyTags, match=f"the {MAX_LOOKS} best tags are held, 1.509.0 as too-young"):
+    with pytest.raises(TooManyTags, match=f"the {MAX_LOOKS} best tags are held, the first one as too-young"):
         registry.choice(policy(min_age=timedelta(hours=1)))
 
     assert len(registry.asked) == MAX_LOOKS
@@ -409,6 +420,21 @@ def test_an_image_that_cannot_be_read_keeps_no_other_from_being_the_newest() -> 
     registry = Registry(hours_ago("a", 3), hours_ago("b", 1), hidden=("c",))
 
     assert registry.chosen(policy("newest"), current="a") == ("b", [("c", Reason.UNREADABLE)])
+
+
+def test_the_newest_takes_the_place_of_what_was_looked_at_and_is_no_newer() -> None:
+    registry = Registry(hours_ago("a", 3), hours_ago("b", 1), hours_ago("c", 0.1), image("epoch", None))
+    newest = policy("newest", min_age=timedelta(hours=1))
+
+    found = registry.choice(newest, standing={"lost": ""}).selected
+
+    assert found is not None
+    assert {tag: would_go_back(newest, found, tag) for tag in ("a", "b", "c", "epoch", "lost", "later")} == {
+        **dict.fromkeys(["a", "b", "epoch", "lost"], False),
+        **dict.fromkeys(["c", "later"], True),
+    }
+    assert not would_go_back(replace(newest, allow_backwards=True), found, "later")
+    assert not would_go_back(replace(newest, filter=Filter(pattern="^.$")), found, "later")
 
 
 def test_more_tags_than_can_be_asked_about_are_refused_in_words() -> None:
