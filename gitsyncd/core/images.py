@@ -190,6 +190,8 @@ def is_backwards(policy: ImagePolicy, old: str, new: str) -> bool:
 def present(policy: ImagePolicy, standing: Iterable[str], made: Mapping[str, datetime]) -> str:
     """Of the tags that stand in Git, the one that nothing may fall behind; empty where none does."""
     tags = sorted(standing)
+    if policy.select.rule is Rule.DIGEST and policy.select.wanted in tags:
+        return policy.select.wanted
     if policy.select.rule is Rule.NEWEST:
         known = [(made[tag], tag) for tag in tags if tag in made]
         return max(known)[1] if known else next(iter(tags), "")
@@ -221,11 +223,13 @@ def choose(policy: ImagePolicy, order: Sequence[str], past: Past, now: datetime)
                 against = Held(tag=tag, reason=Reason.UNREADABLE, detail=found)
             elif (against := _against(policy, found, current, past, now)) is None:
                 return Choice(selected=found, held=tuple(held))
+            if tag == current and isinstance(found, Found):
+                return _kept(policy, found, against, held, past)
         held.append(against)
         if against.reason in {Reason.BACKWARDS, Reason.LOCKED}:
             break  # so are all that follow
-        if tag == current and (policy.allow_backwards or against.reason is not Reason.UNREADABLE):
-            break  # nothing older takes its place for that
+        if tag == current and policy.allow_backwards:
+            break  # a doubt is no word of the policy for an older one
     return Choice(selected=None, held=tuple(held))
 
 
@@ -255,7 +259,9 @@ def _newest(policy: ImagePolicy, tags: Sequence[str], past: Past, now: datetime)
             unreadable.append(Held(tag=tag, reason=Reason.UNREADABLE, detail=found))
         elif (when := created(found)) is not None:
             images.append((when, found))
-    made = {**past.made, **{found.tag: when for when, found in images}}
+    # A tag that stands there and was moved to an older image is no reason to go back behind the one that it was.
+    made = {found.tag: max(when, past.made.get(found.tag, when)) for when, found in images}
+    made = {**past.made, **made}
     current = present(policy, past.standing, made)
     held: list[Held] = []
     # Of images that were made at the same moment, as of one with two tags, the present one.
@@ -270,10 +276,28 @@ def _newest(policy: ImagePolicy, tags: Sequence[str], past: Past, now: datetime)
             # Whether a tag may take another's place is known of those that were looked at, and of no later one.
             older = {*tags, *past.standing} - {each.tag for each in held}
             return Choice(selected=replace(found, older=frozenset(older)), held=(*held, *unreadable))
+        if tag == current:
+            return _kept(policy, found, against, held, past, unreadable)
         held.append(against)
-        if tag == current or against.reason is Reason.LOCKED:
+        if against.reason is Reason.LOCKED:
             break
     return Choice(selected=None, held=(*held, *unreadable))
+
+
+def _kept(
+    policy: ImagePolicy, found: Found, against: Held, held: Sequence[Held], past: Past, others: Sequence[Held] = ()
+) -> Choice:
+    """The choice where something speaks against the present tag: nothing older takes its place, and it is not written.
+
+    That is not worth a word where it would not be written anyway, since every file has it.
+    """
+    beside = past.standing[found.tag]
+    is_news = follows_digest(policy) and found.digest != beside
+    if is_news or against.reason is Reason.QUARANTINED:
+        return Choice(selected=None, held=(*held, against, *others))
+    wants_digest = policy.pin_digest is not PinDigest.NEVER
+    is_everywhere = len(past.standing) == 1 and (found.digest == beside or not (beside or wants_digest))
+    return Choice(selected=None, stands=found, held=(*held, *([] if is_everywhere else [against]), *others))
 
 
 def created(found: Found) -> datetime | None:

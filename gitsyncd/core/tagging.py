@@ -85,7 +85,10 @@ def new_values(policy: ImagePolicy, selected: Found, marks: Sequence[Mark]) -> d
 
 
 def _value(policy: ImagePolicy, selected: Found, mark: Mark, *, apart: bool, moved: bool) -> str | None:
-    digest = _digest(policy, selected, standing(mark), moved=moved)
+    held = standing(mark)
+    if held.tag:
+        moved = held.tag != selected.tag
+    digest = _digest(policy, selected, held, moved=moved)
     match mark.part:
         case "":
             return str(Reference(name=policy.image, tag=selected.tag, digest=digest))

@@ -100,7 +100,7 @@ def _state(loop: PolicyLoop) -> str:
         return "failed"
     if not loop.may_write:
         return "locked"
-    return "selected" if loop.selected is not None else "unknown" if loop.looked_at is None else "held"
+    return "selected" if loop.selected is not None or loop.stands else "unknown" if loop.looked_at is None else "held"
 
 
 def _update_status(loop: UpdateLoop) -> dict[str, Any]:

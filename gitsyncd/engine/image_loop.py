@@ -73,6 +73,8 @@ class PolicyLoop:
         self.selected: Found | None = None
         """What the last look chose, and what may be written: nothing while no look has come to a choice, nor once one
         has failed or chose nothing. Whoever writes asks for `error` and `may_write` too."""
+        self.stands = False
+        """Whether that is nothing because what stands in Git may stay there and be written nowhere else."""
         self.known: Found | None = None
         """What was chosen last, also before a restart. To be shown and compared with, never to be written."""
         self.since: datetime | None = None
@@ -142,6 +144,9 @@ class PolicyLoop:
                 await self._look()
             except GitsyncdError as error:
                 self._failed(error)
+            except Exception:
+                self.selected = None
+                raise
             finally:
                 self.looks += 1
             self._keep()
@@ -161,7 +166,7 @@ class PolicyLoop:
             )
         now = self._clock.now()
         choice = await self._choose(order, past, now)
-        if choice.selected is None and all(held.reason is Reason.UNREADABLE for held in choice.held):
+        if not (choice.selected or choice.stands) and all(held.reason is Reason.UNREADABLE for held in choice.held):
             first = next(iter(choice.held), None)
             why = f" ({first.tag}: {first.detail})" if first else " that says when it was made"
             raise ImageNotFound(
@@ -231,7 +236,8 @@ class PolicyLoop:
 
     def _take(self, choice: Choice, past: Past, now: datetime) -> None:
         self.held = choice.held
-        self.selected = chosen = choice.selected
+        self.selected, self.stands = choice.selected, choice.stands is not None
+        chosen = choice.selected or choice.stands
         if chosen is None:
             return
         before, self.known = self.known, chosen

@@ -205,6 +205,8 @@ class Choice:
     """What a policy has come to: what is selected, if anything, and everything better that is held."""
 
     selected: Found | None
+    stands: Found | None = None
+    """In place of it: what stands in Git and may stay there, but has something against it and is written nowhere."""
     held: tuple[Held, ...] = ()
 
 

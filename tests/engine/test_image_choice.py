@@ -121,6 +121,20 @@ async def test_what_was_known_of_another_image_does_not_count() -> None:
         assert (shop.state()["tag"], shop.state()["held"]) == ("1.1.0", [])
 
 
+async def test_a_look_that_meets_a_defect_takes_back_what_may_be_written() -> None:
+    registry = Registry("1.0.0")
+    loop = PolicyLoop(
+        policy(), registry, clock=VirtualClock(), calendar=VirtualCalendar(), log=Diary(), store=MemoryStore()
+    )
+    await loop.look()
+    assert loop.selected is not None
+    registry.broken["1.0.0"] = ZeroDivisionError()
+    with pytest.raises(ZeroDivisionError):
+        await loop.look()
+
+    assert loop.selected is None
+
+
 # --- one candidate that is no good -----------------------------------------------------------------------------------
 async def test_an_image_that_cannot_be_read_is_held_and_the_next_best_is_written() -> None:
     registry = Registry("1.0.0", "1.1.0", "1.2.0")
@@ -173,6 +187,20 @@ DIGEST_APART = (
 )
 
 
+async def test_what_is_younger_than_the_policy_wants_and_in_use_is_shown_and_the_better_one_held() -> None:
+    registry = Registry()
+    for tag in ("1.0.0", "1.1.0"):
+        registry.push(tag, created=VirtualClock().now())
+    shop = shop_of(registry, policy(min_age=timedelta(hours=1)))
+    async with shop:
+        await shop.settled()
+        state = shop.state()
+        await shop.until(lambda: len(shop.writer.commits) == 2, within_s=4000)
+
+    assert (state["state"], state["tag"]) == ("selected", "1.0.0")
+    assert [(held["tag"], held["reason"]) for held in state["held"]] == [("1.1.0", "too-young")]
+
+
 @pytest.mark.parametrize("pin", PinDigest)
 async def test_an_unsigned_image_that_the_present_tag_was_moved_to_is_never_written(pin: PinDigest) -> None:
     registry = Registry()
@@ -195,6 +223,32 @@ async def test_a_lock_is_not_said_to_hold_a_digest_that_stands_in_a_scalar_of_it
     registry = Registry("1.0.0")
     file = DIGEST_APART.format(tag="1.0.0", digest=digest("front:1.0.0")).encode()
     shop = shop_of(registry, policy(pin_digest=PinDigest.ALWAYS), files={"k.yaml": file})
+    async with shop:
+        await shop.settled()
+        shop.control.lock("front", "freeze", None)
+        await shop.settled()
+        assert shop.state()["held"] == []
+
+
+async def test_a_digest_that_is_there_stays_beside_its_tag_when_another_scalar_of_the_file_moves() -> None:
+    registry = Registry("1.1.0")
+    there = deployment(f"1.1.0@{digest('front:1.1.0')}")
+    registry.push("1.1.0", content="rebuilt")
+    shop = shop_of(
+        registry,
+        policy(pin_digest=PinDigest.IF_NOT_PRESENT),
+        files={FRONT: deployment("1.0.0") + b"---\n" + there},
+    )
+    async with shop:
+        await shop.until(lambda: len(shop.writer.commits) == 2)
+
+    assert shop.writer.files[FRONT] == deployment(f"1.1.0@{digest('rebuilt')}") + b"---\n" + there
+
+
+async def test_a_lock_is_not_said_to_hold_the_tag_that_stands_beside_another() -> None:
+    files = {FRONT: deployment(f"latest@{digest('front:latest')}"), "web/b.yaml": deployment("begin")}
+    shop = shop_of(Registry("latest"), policy(select=Select(rule=Rule.DIGEST, wanted="latest")), files=files)
+    shop.writer.refusal = PushRefused("protected branch")
     async with shop:
         await shop.settled()
         shop.control.lock("front", "freeze", None)

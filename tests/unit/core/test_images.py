@@ -309,6 +309,29 @@ def test_what_stands_in_one_file_is_written_to_no_other_when_something_speaks_ag
     assert chosen == (None, [("1.2.0", reason)])
 
 
+@pytest.mark.parametrize(
+    ("standing", "pin_digest", "is_told"),
+    [
+        ({"1.2.0": ""}, PinDigest.NEVER, False),
+        ({"1.2.0": "sha256:1.2.0"}, PinDigest.NEVER, False),
+        ({"1.2.0": "sha256:1.2.0"}, PinDigest.ALWAYS, False),
+        ({"1.2.0": ""}, PinDigest.IF_NOT_PRESENT, True),
+        ({"1.2.0": "sha256:other"}, PinDigest.NEVER, True),
+        ({"1.2.0": "", "1.1.0": ""}, PinDigest.NEVER, True),
+    ],
+)
+@pytest.mark.parametrize("rule", ["semver", "newest"])
+def test_what_stands_in_every_file_stays_and_is_held_only_where_it_would_be_written(
+    rule: str, standing: dict[str, str], pin_digest: PinDigest, is_told: bool
+) -> None:
+    wanted = policy(rule, min_age=timedelta(days=60), pin_digest=pin_digest)
+
+    choice = Registry("1.2.0").choice(wanted, standing=standing)
+
+    assert (choice.selected, choice.stands) == (None, image("1.2.0"))
+    assert [held.reason for held in choice.held] == [Reason.TOO_YOUNG] * is_told
+
+
 def test_what_is_quarantined_is_not_selected_where_it_stands_either() -> None:
     entry = Quarantined(image=IMAGE, tag="1.2.0")
 
@@ -404,6 +427,15 @@ def test_of_images_that_were_made_at_the_same_moment_the_present_one_stays() -> 
 
     assert registry.chosen(policy("newest"), current="b") == ("b", [])
     assert registry.chosen(policy("newest")) == ("c", [])
+
+
+def test_a_tag_in_git_that_was_moved_to_an_older_image_is_no_reason_to_go_back() -> None:
+    past: dict[str, Any] = {"current": "b", "made": {"b": NOW - timedelta(hours=1)}}
+
+    assert Registry(hours_ago("a", 2), hours_ago("b", 9)).chosen(policy("newest"), **past) == (
+        None,
+        [("a", Reason.BACKWARDS)],
+    )
 
 
 def test_of_several_tags_in_git_the_one_that_was_made_last_counts() -> None:
