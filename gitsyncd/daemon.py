@@ -21,7 +21,7 @@ from gitsyncd.engine.control import Control
 from gitsyncd.engine.supervise import bug
 from gitsyncd.model.errors import ConfigError, GitsyncdError
 from gitsyncd.model.report import TargetState
-from gitsyncd.model.units import parse_duration
+from gitsyncd.model.units import parse_period
 from gitsyncd.wiring import Edges, Fleet, Holder
 
 if TYPE_CHECKING:
@@ -301,7 +301,7 @@ def _calls(control: Control) -> dict[str, local.Call]:
         return await control.approve_revision(request["source"], request["revision"])
 
     async def suspend(request: Mapping[str, Any]) -> Any:
-        return control.suspend(request["target"], parse_duration(request["for"]), request["reason"])
+        return control.suspend(request["target"], parse_period(request["for"]), request["reason"])
 
     async def resume(request: Mapping[str, Any]) -> Any:
         return control.resume(request["target"])
@@ -313,7 +313,7 @@ def _calls(control: Control) -> dict[str, local.Call]:
         return control.images.status(request.get("policies", []))
 
     async def images_lock(request: Mapping[str, Any]) -> Any:
-        duration = parse_duration(request["for"]) if request.get("for") else None
+        duration = parse_period(request["for"]) if request.get("for") else None
         return control.images.lock(request["policy"], request["reason"], duration)
 
     async def images_unlock(request: Mapping[str, Any]) -> Any:

@@ -10,7 +10,7 @@ from gitsyncd.cli.agent_file import load
 from gitsyncd.cli.output import DIFFERS, DONE, WRONG, print_answer, print_json, write
 from gitsyncd.model.errors import LocalError, UsageError
 from gitsyncd.model.printable import masked
-from gitsyncd.model.units import parse_duration
+from gitsyncd.model.units import parse_period
 from gitsyncd.text import screen
 
 if TYPE_CHECKING:
@@ -201,7 +201,7 @@ def _lock(options: argparse.Namespace, name: str) -> int:
 
 def _check_duration(text: str) -> None:
     try:
-        parse_duration(text)
+        parse_period(text)
     except ValueError as error:
         raise UsageError(f"--for: {error}", hint="Write for example --for 30m or --for 2h.") from error
 

@@ -50,8 +50,10 @@ def make_parser() -> argparse.ArgumentParser:
             epilog=f"examples:\n  {examples}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        for names, settings in arguments:
-            sub.add_argument(*names, **settings)
+        either = sub.add_mutually_exclusive_group()
+        for argument in arguments:
+            names, settings = argument
+            (either if argument in (_REF, _DIR) else sub).add_argument(*names, **settings)
         if name == "approve":
             which = sub.add_mutually_exclusive_group(required=True)
             which.add_argument("--plan", metavar="DIGEST", help="as `plan refused` and `gitsyncd plan` show it")
@@ -73,11 +75,9 @@ _TARGETS: _Argument = (
     ["targets"],
     {"nargs": "*", "metavar": "TARGET", "help": "NAME (all its clusters) or NAME@CLUSTER"},
 )
-_PREVIEW: Sequence[_Argument] = (
-    _TARGETS,
-    (["--ref"], {"metavar": "REF", "help": "a branch or a commit in place of the source's branch"}),
-    (["--dir"], {"metavar": "DIR", "help": "a local folder in place of the repository", "type": Path}),
-)
+_REF: _Argument = (["--ref"], {"metavar": "REF", "help": "a branch or a commit in place of the source's branch"})
+_DIR: _Argument = (["--dir"], {"metavar": "DIR", "help": "a local folder in place of the repository", "type": Path})
+_PREVIEW: Sequence[_Argument] = (_TARGETS, _REF, _DIR)
 _SILENT = frozenset({"run", "schema"})
 """Commands that print no facts of their own: no `--output`."""
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from gitsyncd.core.compare import Owner, drift, left_alone, owner, to_tell
+from gitsyncd.core.desired import SECRET
 from gitsyncd.core.order import NAMESPACE, stage
 from gitsyncd.model.ids import ObjectId
 from gitsyncd.model.inventory import Entry, EntryState, Inventory
@@ -165,13 +166,13 @@ def digest(target: str, commit: str, changes: Iterable[Change]) -> str:
     """What an approval names: target, commit and the exact deletes; all changes where nothing is deleted.
 
     Creates and updates go on while deletes wait for approval, so a digest over everything would be out of date before
-    anybody could approve it.
+    anybody could approve it. What is in a Secret does not count: its digest has a key, which may be yet to be made.
     """
     listed = tuple(changes)
     prunes = [change for change in listed if change.operation is Operation.PRUNE]
     named = sorted(
         f"{change.operation} {change.id} {change.observed.uid if change.observed and prunes else ''}"
-        f" {change.manifest.digest if change.manifest else ''}"
+        f" {change.manifest.digest if change.manifest and (change.id.group, change.id.kind) != SECRET else ''}"
         for change in prunes or listed
     )
     return hashlib.blake2b("\n".join([target, commit, *named]).encode(), digest_size=16).hexdigest()

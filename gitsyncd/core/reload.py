@@ -18,6 +18,7 @@ _FIXED = {
     "log_level": "log.level",
     "log_format": "log.format",
     "shares": "shard",
+    "http": "http.listen",
     "webhook": "webhook",
 }
 """What a process is from its start to its end, by field of `Agent`: the key under `agent`."""

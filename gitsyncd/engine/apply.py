@@ -7,6 +7,7 @@ change that turns out not to fit any more ends as `Changed` and is planned again
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING
@@ -56,6 +57,8 @@ SERVED_WITHIN_S = 30.0
 GONE_WITHIN_S = 60.0
 """An object that is recreated must be gone first; finalizers may hold it."""
 _POLL_S = 0.1
+_SUPERSEDED_WITHIN_S = 1.0
+"""Until a wait for health notices that its turn is over."""
 _TRIES = 5
 _FIRST_OF_DELETES = frozenset({Operation.PRUNE, Operation.RELEASE})
 
@@ -118,9 +121,7 @@ class Actuator:
 
             async def worker(pending: Iterable[Change] = pending) -> None:
                 for change in pending:
-                    outcome = Outcome(change=change, skipped=True)
-                    if not superseded():
-                        outcome = await self._one(change, plan.revision, desired, done)
+                    outcome = await self._one(change, plan.revision, desired, done, superseded)
                     done[change.id].set_result(outcome)
                     outcomes.append(outcome)
                     progress.done += 1
@@ -133,12 +134,21 @@ class Actuator:
         return outcomes
 
     async def _one(
-        self, change: Change, revision: str, desired: Desired, done: dict[ObjectId, asyncio.Future[Outcome]]
+        self,
+        change: Change,
+        revision: str,
+        desired: Desired,
+        done: dict[ObjectId, asyncio.Future[Outcome]],
+        superseded: Callable[[], bool],
     ) -> Outcome:
+        if superseded():
+            return Outcome(change=change, skipped=True)
         begun = self._clock.monotonic()
         try:
             self._refuse_unknown(change, desired)
-            await self._wait_for_needs(change, desired, done)
+            await self._wait_for_needs(change, desired, done, superseded)
+            if superseded():
+                return Outcome(change=change, skipped=True)  # waiting took its time: Git or the cluster has moved on
             outcome = await self._do(change)
         except GitsyncdError as error:
             if isinstance(error, ClusterUnreachable):
@@ -343,9 +353,15 @@ class Actuator:
     # --- waiting -------------------------------------------------------------------------------------------------
 
     async def _wait_for_needs(
-        self, change: Change, desired: Desired, done: dict[ObjectId, asyncio.Future[Outcome]]
+        self,
+        change: Change,
+        desired: Desired,
+        done: dict[ObjectId, asyncio.Future[Outcome]],
+        superseded: Callable[[], bool],
     ) -> None:
-        """Raises when something that this object needs has failed, or is not usable in time."""
+        """Raises when something that this object needs has failed, or is not usable in time. Ends early once
+        `superseded`.
+        """
         if change.manifest is None:
             return
         for need in desired.waits.get(change.id, ()):
@@ -354,7 +370,7 @@ class Actuator:
                 if outcome.error is not None or outcome.skipped:
                     raise NotFound(f"{need}, which it needs, could not be applied", hint=f"See the failure of {need}.")
             if need in change.manifest.controls.depends_on:
-                await self._until_healthy(need)
+                await self._until_healthy(need, superseded)
             elif (need.group, need.kind) == CRD:
                 await self._until_served(change)
 
@@ -371,17 +387,19 @@ class Actuator:
                 hint="See the conditions of the CustomResourceDefinition.",
             ) from None
 
-    async def _until_healthy(self, need: ObjectId) -> None:
+    async def _until_healthy(self, need: ObjectId, superseded: Callable[[], bool]) -> None:
         news = asyncio.Event()
         self._view.news.add(news)
         try:
             async with asyncio.timeout(self._target.timeout.total_seconds()):
-                while True:
+                while not superseded():
                     observed = self._view.objects.get(need)
                     if observed and observed.health and observed.health.status is HealthStatus.CURRENT:
                         return
                     news.clear()
-                    await news.wait()
+                    with suppress(TimeoutError):  # a turn is superseded without news of any object
+                        async with asyncio.timeout(_SUPERSEDED_WITHIN_S):
+                            await news.wait()
         except TimeoutError:
             raise NotFound(
                 f"{need}, which it depends on, did not become healthy in time", hint=f"See the status of {need}."

@@ -59,7 +59,13 @@ class ClusterLoop:
                     await self.hand_over(heir)
 
     async def _open(self) -> None:
-        """Until this daemon may write to the cluster and knows what is there."""
+        """Until this daemon may write to the cluster and knows what is there.
+
+        Nothing begins before every turn of the time before is over: it would go on under a lease that it does not know,
+        with a plan from before others wrote. None waits long where nothing may be written; one that hangs all the same
+        is for the watchdog.
+        """
+        await turns_ended(self.targets, within_s=None)
         self.view.unfit = self.tenure.leave = asyncio.Event()
         await self._identify()
         begun = self._clock.monotonic()
@@ -94,9 +100,8 @@ class ClusterLoop:
 
     async def _quiet(self, error: ClusterError | StateError | ConfigError | LocalError) -> None:
         """Nothing is written and nothing watched from now on; the targets hear why."""
-        if isinstance(error, StandingBy):
-            self.tenure.close()
-        else:
+        self.tenure.close()  # a turn in progress must not take the records, forgotten below, for empty ones
+        if not isinstance(error, StandingBy):
             self.view.down(error)
         self.view.leave(error)
         self.watches.stop()
@@ -106,8 +111,8 @@ class ClusterLoop:
         await turns_ended(self.targets, within_s=QUIET_WITHIN_S)
 
 
-async def turns_ended(loops: Sequence[TargetLoop], *, within_s: float) -> None:
-    """Until no turn of these is in progress; none for longer than that."""
+async def turns_ended(loops: Sequence[TargetLoop], *, within_s: float | None) -> None:
+    """Until no turn of these is in progress; no longer than that, where there is a limit."""
     with suppress(TimeoutError):
         async with asyncio.timeout(within_s):
             for loop in loops:

@@ -6,7 +6,7 @@ and has to be counted is counted here, too.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 from gitsyncd.core.admission import QUARANTINED, REWOUND
@@ -53,16 +53,17 @@ class Journal:
         self._refusal_told = ""
 
     def plan_made(self, plan: Plan) -> None:
-        changes = [*plan.changes, *plan.withheld]
+        changes = [change for change in (*plan.changes, *plan.withheld) if not change.report_only]
+        count = Counter(change.operation for change in changes)
         say = self._log.info if changes else self._log.debug
         say(
             "plan made",
             target=self._target,
             revision=plan.revision,
-            create=plan.count(Operation.CREATE),
-            update=plan.count(Operation.UPDATE) + plan.count(Operation.ADOPT),
-            revert=plan.count(Operation.REVERT),
-            prune=sum(change.operation is Operation.PRUNE for change in changes),
+            create=count[Operation.CREATE],
+            update=count[Operation.UPDATE] + count[Operation.ADOPT],
+            revert=count[Operation.REVERT],
+            prune=count[Operation.PRUNE],
             keep=plan.keep,
             plan=plan.digest,
         )

@@ -79,7 +79,8 @@ def _objects(scene: Scene) -> Values:
 
 def count_objects(loop: TargetLoop) -> dict[str, int]:
     """Objects that the target wants or has recorded, each in one state."""
-    wanted = loop.view.claims[loop.target.name].ids if loop.target.name in loop.view.claims else frozenset()
+    claims = loop.view.claims.get(loop.target.name)
+    wanted = claims.ids - loop.left if claims is not None else frozenset()
     inventory = loop.view.inventories.get(loop.target.name)
     entries = inventory.entries if inventory is not None else {}
     failed = {object_id for object_id in loop.problems if object_id is not None} & (wanted | entries.keys())

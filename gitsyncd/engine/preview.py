@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from gitsyncd.model.target import Target
 
 MAX_FIELDS = 200
+_REPORTED = "only reported: `drift.action: report`"
 _COMPARED = frozenset({Operation.UPDATE, Operation.REVERT, Operation.ADOPT})
 
 
@@ -76,8 +77,9 @@ class Preview:
             "path": path,
             "fields": [],
         }
-        if change.manifest and change.manifest.left_out:
-            shown["note"] = change.manifest.left_out
+        notes = [change.manifest.left_out if change.manifest else "", _REPORTED if change.report_only else ""]
+        if any(notes):
+            shown["note"] = "; ".join(filter(None, notes))
         if fields and change.operation in _COMPARED:
             try:
                 shown["fields"] = await self._fields(change)

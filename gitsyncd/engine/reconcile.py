@@ -45,7 +45,7 @@ class TurnReport:
     plan: Plan
     failures: tuple[tuple[ObjectId, GitsyncdError], ...]
     objects: int
-    """Objects that Git wants."""
+    """Objects that Git wants, less those left to others."""
     written: int
     """Changes carried out."""
     again: frozenset[ObjectId] = frozenset()
@@ -57,6 +57,8 @@ class TurnReport:
     """The inventory was lost and is rebuilt, so nothing was deleted: what left Git is for the next turn, at once."""
     partial: bool = False
     """Only some objects were looked at."""
+    left: frozenset[ObjectId] = frozenset()
+    """Objects that Git names and that are left to others: Git, or the object itself, says so. Nothing is waited for."""
     postponed: tuple[str, ...] = ()
     """Targets that have not said what they want, for which deletes of this one wait."""
 
@@ -341,6 +343,7 @@ class Reconciler:
             failures.append((object_id, error))
             change = Change(id=object_id, operation=Operation.BLOCK, reason="could not be looked at")
             self._journal.outcome(Outcome(change=change, error=error), str(revision))
+        left = self._left(facts, todo) if scope is None else frozenset()
         return TurnReport(
             revision=revision,
             plan=todo,
@@ -350,10 +353,16 @@ class Reconciler:
             rebuilt=bool(facts.lost),
             partial=scope is not None,
             postponed=self._postponed(facts) if scope is None else (),
-            objects=len(facts.desired.manifests) + len(facts.desired.unknown) + len(facts.unseen),
+            left=left,
+            objects=len(facts.desired.manifests) + len(facts.desired.unknown) + len(facts.unseen) - len(left),
             written=sum(outcome.error is None and not outcome.skipped for outcome in outcomes),
             superseded=any(outcome.skipped and not outcome.change.report_only for outcome in outcomes),
         )
+
+    def _left(self, facts: Facts, todo: Plan) -> frozenset[ObjectId]:
+        """What is neither on record nor to be written."""
+        unrecorded = facts.desired.manifests.keys() - self._whole().entries.keys()
+        return frozenset(unrecorded - {change.id for change in todo.changes})
 
     def _postponed(self, facts: Facts) -> tuple[str, ...]:
         left = facts.inventory.entries.keys() - facts.desired.manifests.keys() - facts.claims.keys()

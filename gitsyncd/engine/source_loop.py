@@ -26,6 +26,7 @@ from gitsyncd.model.errors import (
 )
 from gitsyncd.model.image import QUARANTINE_FILE
 from gitsyncd.model.source import OnRewind
+from gitsyncd.model.units import rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -104,7 +105,11 @@ class Track:
             return
         if self.error is not None:
             self._log.info(
-                "source recovered", source=self.source.name, since=self.since.isoformat(), error=self.error.message
+                "source recovered",
+                source=self.source.name,
+                branch=self.source.branch,
+                since=rfc3339(self.since),
+                error=self.error.message,
             )
             self.error, self.since = None, self._clock.now()
         if head != self.head or self.admitted is None:
@@ -120,7 +125,8 @@ class Track:
             self._log.warning(
                 "source unreachable",
                 source=self.source.name,
-                since=self.since.isoformat(),
+                branch=self.source.branch,
+                since=rfc3339(self.since),
                 error=error.message,
                 remedy=error.remedy,
                 hint=error.hint,
@@ -192,7 +198,8 @@ class Track:
                 await self._fall_back(before)
             return
         previous = self.admitted
-        self.held = ""
+        if self.held:
+            self.held, self.since = "", self._clock.now()
         revision = await self.mirror.revision(self.source.name, self.source.branch, decision.commit)
         self.admitted = revision
         if previous is None or previous.commit != revision.commit:
@@ -237,7 +244,8 @@ class Track:
         self._ring()
 
     def _hold(self, revision: str, admitted: str, reason: str) -> None:
-        self.held = reason
+        if self.held != reason:
+            self.held, self.since = reason, self._clock.now()
         if self._say_held(revision, admitted, reason):
             self._ring()
 

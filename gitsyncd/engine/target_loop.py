@@ -89,15 +89,15 @@ class TargetLoop:
         """The one that the last full turn worked with."""
         self.problems: dict[ObjectId | None, GitsyncdError] = {}
         """By object; None for the target as a whole."""
+        self.left: frozenset[ObjectId] = frozenset()
+        """Objects that Git names and that are left to others, as of the last full look."""
         self.refused: Plan | None = None
         self.held_back = False
         """The admitted commit does not descend from what this cluster's own record says was applied."""
         self.unreadable = ""
         """The commit that cannot be rendered: drift is healed towards the one before."""
         self.last_turn: datetime | None = None
-        self.suspension: Suspension | None = (
-            Suspension(None, "`suspend: true` in the agent file") if target.suspend else None
-        )
+        self.suspension = self._standing_suspension()
         self.tried = asyncio.Event()
         """Set after the first turn, good or bad."""
         self.finished = 0
@@ -197,6 +197,7 @@ class TargetLoop:
         asked = revision
         if scope is None:
             self._enter(TargetState.SYNCING)
+            self.view.require()  # what this cluster's record says is not known before
             old = self.view.heritage(self.target)
             floor = self._gatherer.inventory().commit or (old.commit if old is not None else "")
             revision = await self.track.trusted(asked, floor)
@@ -244,6 +245,7 @@ class TargetLoop:
             self.revision = revision
             self.refused = report.plan if report.plan.refused is not None else None
             self._objects = report.objects
+            self.left = report.left
             self._full_due = self._clock.monotonic() + self.target.interval.total_seconds()
         if failures:
             self._retry_later(revision, list(self.problems.values()), partial=report.partial)
@@ -390,8 +392,10 @@ class TargetLoop:
             return False
         if suspension.until is not None and self._clock.now() >= suspension.until:
             self.resume()
-            return False
-        return True
+        return self.suspension is not None
+
+    def _standing_suspension(self) -> Suspension | None:
+        return Suspension(None, "`suspend: true` in the agent file") if self.target.suspend else None
 
     async def _rest(self) -> None:
         """Suspended: nothing is looked at on the cluster, but the other targets still hear what this one wants."""
@@ -421,16 +425,17 @@ class TargetLoop:
         self.tried.set()
 
     def resume(self) -> None:
-        self.suspension = None
+        """End what `suspend` began; what the agent file says stands."""
+        self.suspension = self._standing_suspension()
         self._enter(TargetState.UNKNOWN)
         self.bell.ring()
 
     def health(self) -> Health:
-        """The worst health among the objects that Git wants."""
+        """The worst health among the objects that Git wants and that are not left to others."""
         claims = self.view.claims.get(self.target.name)
-        if claims is None or not claims.ids:
+        if claims is None or not (claims.ids or claims.commit):
             return Health(HealthStatus.UNKNOWN)
-        return self.reconciler.health(claims.ids)
+        return self.reconciler.health(claims.ids - self.left)
 
     async def until_turned(self, after: int) -> None:
         """Until a turn that began after `after` turns had ended is over, and none is due at once."""

@@ -96,6 +96,3 @@ class Plan:
     """Objects in a fight: they have drifted, and are left alone for now."""
     foreign: tuple[tuple[ObjectId, Addition], ...] = ()
     """Fields added by others that policy leaves alone and that a person should hear about once."""
-
-    def count(self, operation: Operation) -> int:
-        return sum(change.operation is operation for change in self.changes)

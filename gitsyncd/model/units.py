@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(h|ms|m|s)", re.ASCII)
+LONGEST_PERIOD = timedelta(days=366)
+"""A year, whichever."""
 _LONGEST = Decimal(timedelta.max // timedelta(seconds=1))
 _SECONDS = {"h": Decimal(3600), "m": Decimal(60), "s": Decimal(1), "ms": Decimal("0.001")}
 
@@ -20,6 +22,16 @@ def parse_duration(text: str) -> timedelta:
     if not text or position != len(text) or seconds > _LONGEST:
         raise ValueError(f"{text!r} is not a duration such as 90s, 10m or 1h30m")
     return timedelta(seconds=float(seconds))
+
+
+def parse_period(text: str) -> timedelta:
+    """How long something lasts from now on: as `parse_duration`, and also raises `ValueError` for nothing and for more
+    than a year.
+    """
+    period = parse_duration(text)
+    if not timedelta(0) < period <= LONGEST_PERIOD:
+        raise ValueError(f"{text!r} is out of range: write more than nothing, and a year (8760h) at most")
+    return period
 
 
 def format_duration(duration: timedelta) -> str:

@@ -467,8 +467,9 @@ def test_a_git_server_that_is_hurt_is_named_and_clusters_are_kept_at_what_was_ad
     world.git.heal()
     for target in world.wanted:
         world.settles(target)
-    told = daemon.said("source unreachable", since=since)
-    until(lambda: len(daemon.said("source recovered", since=since)) == len(told), "the recovery to be said")
+    # A branch is told of once more when what is wrong with it has changed, and recovers once.
+    told = {line["branch"] for line in daemon.said("source unreachable", since=since)}
+    until(lambda: sorted(_recovered(daemon, since)) == sorted(told), "the recovery of each branch to be said once")
     assert world.elsewhere.requests == [], "credentials would have gone there"
     assert "git-password" not in json.dumps(daemon.lines)
     bad = [line for line in daemon.lines[since:] if line["level"] in {"warning", "error"}]
@@ -492,3 +493,7 @@ def test_a_mirror_that_is_deleted_while_it_runs_is_made_again(world: World, daem
     world.settles(TARGET)
     assert [target for target in world.wanted if _deleted(world, target) != deletes[target]] == []
     _writes_nothing(world)
+
+
+def _recovered(daemon: Daemon, since: int) -> list[str]:
+    return [line["branch"] for line in daemon.said("source recovered", since=since)]

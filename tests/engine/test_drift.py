@@ -169,6 +169,8 @@ async def test_drift_that_is_only_reported_is_found_once_and_never_written() -> 
         # then
         (line,) = world.events("drift found")
         assert (line["kind"], line["manager"], line["fields"]) == ("changed", "kubectl-edit", [".data.color"])
+        assert [plan for plan in world.events("plan made") if plan["revert"]] == [], "no turn reverts it"
+        assert world.state("web") == "failed"
         assert world.cluster.count()["apply"] == applied
         assert (world.live(map_id("a")) or {})["data"] == {"color": "red"}
 

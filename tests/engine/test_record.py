@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from gitsyncd.edges.store import MemoryStore
-from gitsyncd.model.errors import StateError
+from gitsyncd.model.errors import ClusterUnreachable, StateError
 from gitsyncd.model.inventory import EntryState, Inventory
 from tests.engine.world import World, config_map, map_id, recolor, target
 
@@ -212,3 +212,29 @@ async def test_an_inventory_from_another_cluster_halts_the_cluster() -> None:
         # then
         assert len(world.events("cluster changed")) == 1
         assert world.cluster.count()["apply"] == 0
+
+
+async def test_a_turn_that_outlives_what_was_known_of_the_cluster_does_not_record_what_it_has_forgotten() -> None:
+    # given
+    world = World(["web", "db"])
+    world.repo.commit({"web": [config_map("a"), config_map("b"), config_map("c")], "db": [config_map("y")]})
+    version = world.cluster.version
+    async with world:
+        await world.in_sync()
+        gate = world.cluster.hold("apply", name="b")
+        world.repo.commit({"web": [config_map("b", color="green"), config_map("c")], "db": [config_map("y")]})
+        await world.until(gate.reached.is_set)
+
+        # when: while it is held, the store seems to have been put back, and what was known of the cluster is forgotten
+        world.cluster.version = lambda: "1"  # type: ignore[method-assign]
+        world.cluster.break_watches(lambda: ClusterUnreachable("the connection broke"))
+        await world.until(lambda: bool(world.events("cluster changed")))
+        gate.over()
+        await world.rest(0.5)
+        world.cluster.version = version  # type: ignore[method-assign]
+        await world.until(lambda: world.live(A) is None, within=300)
+        await world.in_sync()
+
+    # then
+    inventory, _ = world.cluster.inventories["edge", "web"]
+    assert {object_id.name for object_id in inventory.entries} == {"b", "c"}

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -9,6 +10,7 @@ from gitsyncd.edges.store import MemoryStore
 from gitsyncd.model.errors import SourceUnreachable, UsageError
 from gitsyncd.model.source import OnRewind
 from tests.engine.mirror import Repo
+from tests.engine.virtualtime import VirtualClock
 from tests.engine.world import World, config_map, map_id, recolor, source, target
 
 
@@ -89,6 +91,9 @@ async def test_a_rewound_head_is_held_once_while_drift_heals_and_an_approval_adm
         # when: history is rewritten
         other = world.repo.commit({"web": [config_map("a", v="other")]}, parent=first)
         await world.until(lambda: world.events("revision held"))
+        (source,) = world.control.status()["sources"]
+        assert source["state"] == "held"
+        assert VirtualClock().now() - datetime.fromisoformat(source["since"]) < timedelta(seconds=1)
         await world.rest(3600)
         world.cluster.edit(map_id("a"), recolor("red"))
         await world.until(lambda: world.events("drift reverted", "foreign field"), within=5)

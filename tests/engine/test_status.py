@@ -6,6 +6,7 @@ from typing import Any
 import orjson
 import pytest
 
+from gitsyncd.engine.measure import count_objects
 from gitsyncd.model.errors import Rejected, SourceUnreachable, UsageError
 from tests.engine.virtualtime import BEGIN
 from tests.engine.world import World, config_map, map_id, recolor, target
@@ -220,6 +221,20 @@ async def test_a_target_that_the_agent_file_suspends_is_not_resumed_by_a_command
     assert world.state("web") == "suspended"
 
 
+async def test_a_pause_with_an_end_does_not_end_what_the_agent_file_says() -> None:
+    world = World([target("web", suspend=True)])
+    world.repo.commit({"web": [config_map("a")]})
+    async with world:
+        await world.first_turns
+        world.control.suspend("web", timedelta(minutes=30), "a rehearsal")
+        assert status(world)["targets"][0]["suspended"]["reason"] == "a rehearsal"
+        await world.rest(3600)
+        assert "agent file" in status(world)["targets"][0]["suspended"]["reason"]
+
+    assert world.cluster.count()["apply"] == 0
+    assert world.state("web") == "suspended"
+
+
 async def test_a_turn_that_is_suspended_ends_at_the_next_object() -> None:
     # given
     world = World(["web"])
@@ -315,3 +330,50 @@ async def test_in_sync_is_counted_from_the_revision_and_not_from_the_last_look()
 
     assert later["since"] == first["since"]
     assert later["last_turn"] > first["last_turn"]
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    [
+        {"gitsyncd.dev/apply": "ignore"},
+        {"gitsyncd.dev/reconcile": "disabled"},
+        {"config.kubernetes.io/local-config": "true"},
+        {"gitsyncd.dev/apply": "if-not-present"},
+    ],
+    ids=lambda annotation: "=".join(next(iter(annotation.items()))),
+)
+async def test_what_is_left_to_others_is_neither_waited_for_nor_counted(annotation: dict[str, str]) -> None:
+    # given
+    world = World(["web"])
+    world.repo.commit({"web": [config_map("a"), config_map("theirs", annotations=annotation)]})
+    if annotation.get("gitsyncd.dev/apply") == "if-not-present":
+        world.cluster.put(config_map("theirs"))
+
+    # when
+    async with world:
+        await world.in_sync()
+        healthy = await world.loop("web").until_healthy(lambda: True)
+
+        # then
+        assert healthy
+        found = status(world)["targets"][0]
+        assert (found["health"], found["objects"]) == ("current", 1)
+        assert count_objects(world.loop("web"))["pending"] == 0
+
+        # when: it is ours from now on
+        world.repo.commit({"web": [config_map("a"), config_map("theirs", v="2")]})
+        await world.until(lambda: status(world)["targets"][0]["objects"] == 2, within=100)
+
+        # then
+        assert (world.live(map_id("theirs")) or {})["data"] == {"v": "2"}
+        assert world.loop("web").health().status == "current"
+
+
+async def test_a_target_without_any_object_is_healthy() -> None:
+    world = World(["web"])
+    world.repo.commit({"web": []})
+    async with world:
+        await world.in_sync()
+
+        assert await world.loop("web").until_healthy(lambda: True)
+        assert status(world)["targets"][0]["health"] == "current"

@@ -1,8 +1,10 @@
 """Several daemons of one name: at any moment one of them writes to a cluster, and which one is told."""
 
 import asyncio
+from typing import Any
 
-from gitsyncd.model.errors import ClusterUnreachable
+from gitsyncd.model.errors import ClusterUnreachable, SourceUnreachable
+from gitsyncd.model.ids import ObjectId
 from tests.engine.cluster import MemoryCluster
 from tests.engine.mirror import Repo
 from tests.engine.world import World, config_map, map_id, recolor, target
@@ -140,3 +142,80 @@ async def test_daemons_that_share_divide_the_clusters_evenly_and_again_when_one_
         await first.until(lambda: held(first) == set(FOUR), within=30)
         for name in FOUR:
             await first.until(lambda name=name: first.state(f"web@{name}") == "in-sync")  # type: ignore[misc]
+
+
+FRONT = ObjectId(group="apps", kind="Deployment", namespace="default", name="front")
+
+
+def ready(replicas: int) -> Any:
+    def edit(live: dict[str, Any]) -> None:
+        live["metadata"]["generation"] = 1
+        live["status"] = {
+            "observedGeneration": 1,
+            "replicas": 1,
+            "updatedReplicas": 1,
+            "readyReplicas": replicas,
+            "availableReplicas": replicas,
+            "conditions": [{"type": "Available", "status": "True" if replicas else "False"}],
+        }
+
+    return edit
+
+
+async def test_a_turn_that_waits_is_over_with_its_tenure_and_deletes_nothing_of_what_came_after() -> None:
+    """Its plan says that `kept` has left Git; meanwhile another daemon has put in force that it is back."""
+    server, mine, others = MemoryCluster(uid="uid-c1"), Repo(), Repo()
+    front, beside = (
+        {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": name, "namespace": "default"},
+            "spec": {"replicas": 1},
+        }
+        for name in ("front", "beside")
+    )
+    rest = [config_map(name) for name in "abc"]
+    needy = config_map("needy", annotations={"gitsyncd.dev/depends-on": "Deployment.apps/default/front"})
+    with_it, without = (
+        {"web": [front, *rest, last], "other": [beside]} for last in (config_map("kept"), needy)
+    )  # `other` has deployments looked at whatever `web` does
+    for repo in (mine, others):
+        repo.commit(with_it)
+    first, second = (
+        World(["web", "other"], clusters={"c1": server}, repo=repo, holder=holder)
+        for repo, holder in ((mine, "one"), (others, "two"))
+    )
+    async with first:
+        await first.in_sync()
+        server.edit(FRONT, ready(0), manager="kube-controller-manager")
+        mine.commit(without)
+        others.commit(without)
+        await first.until(first.loop("web").turning.locked, within=100)
+        await first.rest(2)
+        assert first.loop("web").turning.locked(), "it waits for `front`"
+        # its machine loses the network: the cluster, and Git
+        api, cut = first.parts.views["c1"].api, [True]
+        arrive = api._arrive  # type: ignore[attr-defined]
+
+        async def lost(*where: str) -> None:
+            if cut[0]:
+                await asyncio.sleep(0.5)
+                raise ClusterUnreachable("no connection")
+            await arrive(*where)
+
+        api._arrive = lost  # type: ignore[attr-defined]
+        mine.fault = lambda _branches: SourceUnreachable("no route")
+        server.break_watches(lambda: ClusterUnreachable("no connection"))
+        others.commit(with_it)
+        async with second:
+            await second.in_sync()
+            await second.parts.finish(within_s=10)
+
+        cut[0] = False
+        await first.until(lambda: held(first) == {"c1"}, within=120)
+        await first.rest(5)
+        server.edit(FRONT, ready(1), manager="kube-controller-manager")
+        await first.rest(60)
+
+    assert first.live(map_id("kept")) is not None
+    assert first.events("object pruned") == []

@@ -1,12 +1,13 @@
 """What the agent file may say: its keys, their types, defaults and meaning, in the order of the reference page.
 
 What it means, with names turned into references, is `resolve`. A key that is reserved for a later version stands in
-`later` of its model, so that it is refused as such and not as a misspelling.
+`later` of its model, so that it is refused as such and not as a misspelling; written with its default it is accepted.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gitsyncd.edges.config.values import (
     AgentName,
@@ -44,10 +45,17 @@ class Section(BaseModel):
     """A map of the agent file: strict types, no unknown keys."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-    later: ClassVar[frozenset[str]] = frozenset()
-    """Keys that a later version will know."""
+    later: ClassVar[Mapping[str, Sequence[Any]]] = {}
+    """Keys that a later version will know, with the values that ask for what is done anyhow: those are accepted."""
     example: ClassVar[dict[str, Any] | None] = None
     """The least that is useful, where that is more than the required keys."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_what_is_so_anyhow(cls, value: Any) -> Any:
+        if not cls.later or not isinstance(value, dict):
+            return value
+        return {key: item for key, item in value.items() if item not in cls.later.get(key, ())}
 
 
 class Log(Section):
@@ -158,7 +166,7 @@ class Agent(Section):
 class Ref(Section):
     """What of a repository is followed."""
 
-    later = frozenset({"tag", "semver", "commit", "name"})
+    later = dict.fromkeys(("tag", "semver", "commit", "name"), ())
 
     branch: Branch = Field(description="The branch to follow.", examples=["main"])
 
@@ -178,7 +186,7 @@ class Auth(Section):
     when it changes.
     """
 
-    later = frozenset({"github_app"})
+    later = {"github_app": ()}
     example = {"username": "git", "password_file": "/etc/gitsyncd/fleet.token"}
 
     username: str | None = Field(
@@ -226,7 +234,13 @@ class Tls(Section):
 class Source(Section):
     """A Git repository."""
 
-    later = frozenset({"allow_plain_http", "ignore", "mutable_tags", "proxy", "verify"})
+    later = {
+        "allow_plain_http": (False,),
+        "ignore": ([],),
+        "mutable_tags": (),
+        "proxy": (),
+        "verify": ({"mode": "none"},),
+    }
 
     name: DnsLabel = Field(description="What targets call it.", examples=["fleet"])
     url: SourceUrl = Field(
@@ -347,7 +361,7 @@ class Wait(Section):
 class Target(Section):
     """One path of one source on one or more clusters. On each it has its own inventory: `web@eu-1`, `web@us-1`."""
 
-    later = frozenset({"apply", "depends_on", "render"})
+    later = {"apply": ("besteffort",), "depends_on": ([],), "render": ({"kind": "auto"}, {"kind": "plain"})}
 
     name: DnsLabel = Field(description="The first part of `name@cluster`.", examples=["web"])
     source: DnsLabel = Field(description="The name of a source.", examples=["fleet"])
@@ -578,7 +592,7 @@ class Images(Section):
 class AgentFile(Section):
     """The agent file: one agent, the repositories that it reads, the clusters that it writes to, what goes where."""
 
-    later = frozenset({"include"})
+    later = {"include": ([],)}
 
     version: Literal[1] = Field(description="The version of this format.", examples=[VERSION])
     agent: Agent = Field(description=Agent.__doc__, examples=[{"name": "edge-eu"}])

@@ -20,7 +20,7 @@ from gitsyncd.core.reference import image_name, is_tag
 from gitsyncd.core.semver import parse_range
 from gitsyncd.edges.schedule import cron_moment, zone
 from gitsyncd.model.address import SshAddress, is_ssh
-from gitsyncd.model.units import parse_duration
+from gitsyncd.model.units import LONGEST_PERIOD, parse_duration
 
 DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 LABEL_KEY = re.compile(r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
@@ -30,7 +30,6 @@ DURATION_PATTERN = r"^([0-9]+(\.[0-9]+)?(h|ms|m|s))+$"
 LONGEST_AGENT_NAME = 40
 LAST_PORT = 65535
 SHORTEST_DURATION = timedelta(milliseconds=100)
-LONGEST_DURATION = timedelta(days=366)
 _LONGEST_QUOTE = 60
 
 # What git check-ref-format refuses in a branch, as far as it can be told without the rest of the name.
@@ -67,7 +66,7 @@ def _duration(text: str) -> str:
         parsed = parse_duration(text)
     except (ValueError, OverflowError):
         raise wrong(f"{quoted(text)} is not a duration", "write it like 90s, 10m or 1h30m") from None
-    if parsed < SHORTEST_DURATION or parsed > LONGEST_DURATION:
+    if parsed < SHORTEST_DURATION or parsed > LONGEST_PERIOD:
         raise wrong(f"{quoted(text)} is out of range", "write at least 100ms and at most a year")
     return text
 

@@ -68,9 +68,10 @@ class Breaker:
         self._circuit = circuit.failed(self._circuit, failure, now=_now(), jitter=self._jitter())
 
     async def alive(self) -> bool:
-        """Ask for a sign of life now, whatever was thought of the server; without one it opens."""
-        async with self._probing:
-            await self._probe_now()
+        """Ask for a sign of life now, unless it was found a moment ago that there is none; without one it opens."""
+        if not self._circuit.open or self._circuit.due(_now()):
+            async with self._probing:
+                await self._probe_now()
         return not self._circuit.open
 
     async def pause(self, at_most_s: float) -> bool:

@@ -50,8 +50,8 @@ LIST = aiohttp.ClientTimeout(total=60.0, sock_connect=CONNECT_S)
 WATCH = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S)
 """The stream has deadlines of its own (`watch`)."""
 
-PROBE = aiohttp.ClientTimeout(total=CONNECT_S)
-"""Of a server that has not answered."""
+PROBE = aiohttp.ClientTimeout(total=4.75)
+"""Of a server that has not answered. With the silence before it (`edges.kube.silence`): ten seconds in all."""
 
 WATCH_HEADERS_S = 30.0
 """Until a watch is accepted."""

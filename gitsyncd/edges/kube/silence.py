@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-SILENCE_S = 5.0
-"""Without any answer. Requests that take longer are seldom, and cost the server one `GET /version`."""
+SILENCE_S = 5.25
+"""Without any answer. Requests that take longer are seldom, and cost the server one `GET /version`. A moment more than
+a connection may take: one that cannot be made says so itself."""
 
 
 class Silence:

@@ -115,6 +115,28 @@ def test_the_least_file_takes_every_default(write: Write) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("where", "key"),
+    [
+        ("ref: {branch: main}", ", verify: {mode: none}"),
+        ("ref: {branch: main}", ", ignore: []"),
+        ("ref: {branch: main}", ", allow_plain_http: false"),
+        ("source: fleet", ", apply: besteffort"),
+        ("source: fleet", ", render: {kind: auto}"),
+        ("source: fleet", ", render: {kind: plain}"),
+        ("source: fleet", ", depends_on: []"),
+        ("version: 1", "\ninclude: []"),
+    ],
+)
+def test_a_key_that_a_later_version_will_know_may_ask_for_what_is_done_anyhow(
+    write: Write, where: str, key: str
+) -> None:
+    least = load(write(LEAST), {})
+
+    assert where in LEAST
+    assert load(write(LEAST.replace(where, where + key)), {}) == least
+
+
 def test_every_key_of_a_target_is_taken_up(write: Write) -> None:
     path = write(
         with_target(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gitsyncd.model.units import format_duration, parse_duration, rfc3339
+from gitsyncd.model.units import format_duration, parse_duration, parse_period, rfc3339
 
 DURATIONS = [
     ("90s", 90), ("10m", 600), ("1h30m", 5400), ("1.5h", 5400), ("250ms", 0.25), ("1h1m1s1ms", 3661.001), ("0s", 0),
@@ -57,3 +57,14 @@ def test_a_moment_is_written_in_utc_whatever_its_zone() -> None:
 
     assert rfc3339(moment) == "2026-01-31T12:00:00.250000Z"
     assert rfc3339(datetime(2026, 1, 31, tzinfo=UTC)) == "2026-01-31T00:00:00Z"
+
+
+@pytest.mark.parametrize("text", ["1s", "30m", "8760h"])
+def test_a_period_is_a_duration(text: str) -> None:
+    assert parse_period(text) == parse_duration(text)
+
+
+@pytest.mark.parametrize("text", ["0s", "8785h", "80000000h"])
+def test_a_period_is_more_than_nothing_and_no_more_than_a_year(text: str) -> None:
+    with pytest.raises(ValueError, match="at most"):
+        parse_period(text)
