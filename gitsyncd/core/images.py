@@ -223,12 +223,12 @@ def choose(policy: ImagePolicy, order: Sequence[str], past: Past, now: datetime)
                 against = Held(tag=tag, reason=Reason.UNREADABLE, detail=found)
             elif (against := _against(policy, found, current, past, now)) is None:
                 return Choice(selected=found, held=tuple(held))
-            if tag == current and isinstance(found, Found):
+            if tag == current and isinstance(found, Found) and not _may_leave(policy, against):
                 return _kept(policy, found, against, held, past)
         held.append(against)
         if against.reason in {Reason.BACKWARDS, Reason.LOCKED}:
             break  # so are all that follow
-        if tag == current and policy.allow_backwards:
+        if tag == current and policy.allow_backwards and against.reason is Reason.UNREADABLE:
             break  # a doubt is no word of the policy for an older one
     return Choice(selected=None, held=tuple(held))
 
@@ -262,6 +262,8 @@ def _newest(policy: ImagePolicy, tags: Sequence[str], past: Past, now: datetime)
     # A tag that stands there and was moved to an older image is no reason to go back behind the one that it was.
     made = {found.tag: max(when, past.made.get(found.tag, when)) for when, found in images}
     made = {**past.made, **made}
+    if not policy.allow_backwards and any(each.tag in past.standing and each.tag not in made for each in unreadable):
+        return Choice(selected=None, held=tuple(unreadable))  # whatever is chosen might be older
     current = present(policy, past.standing, made)
     held: list[Held] = []
     # Of images that were made at the same moment, as of one with two tags, the present one.
@@ -276,12 +278,19 @@ def _newest(policy: ImagePolicy, tags: Sequence[str], past: Past, now: datetime)
             # Whether a tag may take another's place is known of those that were looked at, and of no later one.
             older = {*tags, *past.standing} - {each.tag for each in held}
             return Choice(selected=replace(found, older=frozenset(older)), held=(*held, *unreadable))
-        if tag == current:
+        if tag == current and not _may_leave(policy, against):
             return _kept(policy, found, against, held, past, unreadable)
         held.append(against)
         if against.reason is Reason.LOCKED:
             break
     return Choice(selected=None, held=(*held, *unreadable))
+
+
+def _may_leave(policy: ImagePolicy, against: Held) -> bool:
+    """Whether an older image may take the place of the present one: people say that it must go, and the policy that it
+    may.
+    """
+    return policy.allow_backwards and against.reason is Reason.QUARANTINED
 
 
 def _kept(

@@ -341,6 +341,16 @@ def test_what_is_quarantined_is_not_selected_where_it_stands_either() -> None:
     )
 
 
+@pytest.mark.parametrize("rule", ["semver", "newest"])
+def test_what_is_quarantined_where_it_stands_gives_way_to_an_older_one_where_the_policy_may_go_back(rule: str) -> None:
+    entry = Quarantined(image=IMAGE, tag="1.2.0")
+    registry = Registry("1.2.0", image("1.1.0", OLD - timedelta(hours=1)))
+
+    chosen = registry.chosen(policy(rule, allow_backwards=True), current="1.2.0", quarantined=[entry])
+
+    assert chosen == ("1.1.0", [("1.2.0", Reason.QUARANTINED)])
+
+
 @pytest.mark.parametrize("twin", ["v1.2.0", "1.2"])
 @pytest.mark.parametrize("current", ["v1.2.0", "1.2.0", "1.2"])
 def test_a_tag_that_is_no_better_than_the_present_one_does_not_take_its_place(twin: str, current: str) -> None:
@@ -467,6 +477,15 @@ def test_the_newest_takes_the_place_of_what_was_looked_at_and_is_no_newer() -> N
     }
     assert not would_go_back(replace(newest, allow_backwards=True), found, "later")
     assert not would_go_back(replace(newest, filter=Filter(pattern="^.$")), found, "later")
+
+
+def test_where_nobody_can_tell_when_the_present_image_was_made_nothing_takes_its_place() -> None:
+    registry = Registry(hours_ago("a", 3), hidden=("b",))
+    past: dict[str, Any] = {"current": "b", "made": {"b": NOW - timedelta(hours=5)}}
+
+    assert registry.chosen(policy("newest"), current="b") == (None, [("b", Reason.UNREADABLE)])
+    assert registry.chosen(policy("newest", allow_backwards=True), current="b") == ("a", [("b", Reason.UNREADABLE)])
+    assert registry.chosen(policy("newest"), **past) == ("a", [("b", Reason.UNREADABLE)])
 
 
 def test_more_tags_than_can_be_asked_about_are_refused_in_words() -> None:
