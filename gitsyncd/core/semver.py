@@ -23,6 +23,9 @@ from typing import Final
 _MAX_CHARS: Final = 256
 """Of a version, which is one tag at most, and of a range."""
 
+_MAX_NUMBER: Final = 2**64 - 1
+"""Masterminds/semver takes no larger one: a tag of many digits, such as a time with nanoseconds, is no version."""
+
 _IDENTIFIERS: Final = r"[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*"
 _VERSION: Final = re.compile(
     rf"v?([0-9]+)(?:\.([0-9]+))?(?:\.([0-9]+))?(?:-({_IDENTIFIERS}))?(?:\+{_IDENTIFIERS})?", re.ASCII
@@ -67,7 +70,8 @@ def version(text: str) -> Version | None:
         return None
     major, minor, patch, prerelease = match.groups()
     tail = _tail(prerelease)
-    return None if tail is None else Version(int(major), int(minor or 0), int(patch or 0), tail)
+    numbers = int(major), int(minor or 0), int(patch or 0)
+    return None if tail is None or max(numbers) > _MAX_NUMBER else Version(*numbers, tail)
 
 
 def _tail(prerelease: str | None) -> tuple[_Identifier, ...] | None:

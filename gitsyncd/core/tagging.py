@@ -6,11 +6,11 @@ Which tag of a policy is wanted is `core.images`; how a scalar is written into a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from gitsyncd.core.images import is_backwards
+from gitsyncd.core.images import would_go_back
 from gitsyncd.core.reference import Reference, is_digest, is_tag, reference
 from gitsyncd.model.image import Found, ImageChange, ImagePolicy, Mark, PinDigest, Rule
 
@@ -49,6 +49,22 @@ def standing(mark: Mark) -> Standing:
             return Standing()
 
 
+def standings(marked: Iterable[tuple[Hashable, Mark]]) -> dict[str, str]:
+    """Given marks and what tells their files apart, the tags that stand there: by tag, the digest beside it, in the
+    same scalar or in one of its own; empty where there is none or more than one.
+    """
+    files: dict[Hashable, list[Standing]] = {}
+    for file, mark in marked:
+        files.setdefault(file, []).append(standing(mark))
+    digests: dict[str, set[str]] = {}
+    for found in files.values():
+        apart = {each.digest for each in found if not each.tag} - {""}
+        for each in found:
+            if each.tag:
+                digests.setdefault(each.tag, set()).update({each.digest} if each.digest else apart)
+    return {tag: next(iter(beside)) if len(beside) == 1 else "" for tag, beside in digests.items()}
+
+
 def new_values(policy: ImagePolicy, selected: Found, marks: Sequence[Mark]) -> dict[Mark, str]:
     """What the marks of one file that name this policy should hold, where that is not what they hold.
 
@@ -57,7 +73,7 @@ def new_values(policy: ImagePolicy, selected: Found, marks: Sequence[Mark]) -> d
     """
     apart = any(mark.part == "digest" for mark in marks)
     held = {standing(mark).tag for mark in marks} - {""}
-    if not policy.allow_backwards and any(is_backwards(policy, tag, selected.tag) for tag in held):
+    if any(would_go_back(policy, selected, tag) for tag in held):
         return {}
     moved = held != {selected.tag}
     values = {}
@@ -69,7 +85,10 @@ def new_values(policy: ImagePolicy, selected: Found, marks: Sequence[Mark]) -> d
 
 
 def _value(policy: ImagePolicy, selected: Found, mark: Mark, *, apart: bool, moved: bool) -> str | None:
-    digest = _digest(policy, selected, standing(mark), moved=moved)
+    held = standing(mark)
+    if held.tag:
+        moved = held.tag != selected.tag
+    digest = _digest(policy, selected, held, moved=moved)
     match mark.part:
         case "":
             return str(Reference(name=policy.image, tag=selected.tag, digest=digest))

@@ -250,7 +250,10 @@ class Control:
             shown.append(
                 {
                     "target": loop.target.id,
-                    "revisions": [_passage(passage) for passage in history.passages[:limit]],
+                    "revisions": [
+                        {**_passage(passage), "made_from": self.images.made_from(passage.images or ())}
+                        for passage in history.passages[:limit]
+                    ],
                     "damage": history.damage or None,
                 }
             )

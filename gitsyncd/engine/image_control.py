@@ -8,15 +8,17 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from gitsyncd.core.reference import reference
 from gitsyncd.model.errors import GitsyncdError, UsageError
 from gitsyncd.model.units import rfc3339
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from gitsyncd.engine.image_loop import PolicyLoop
     from gitsyncd.engine.ports import Clock
     from gitsyncd.engine.update_loop import UpdateLoop
+    from gitsyncd.model.image import Origin
 
 
 class ImageControl:
@@ -35,6 +37,17 @@ class ImageControl:
             "policies": [_policy_status(loop) for loop in chosen],
             "updates": [_update_status(loop) for loop in updates],
         }
+
+    def made_from(self, images: Iterable[str]) -> list[dict[str, str]]:
+        """Of those images, as they stand in manifests, that some policy selected: the code that they say to be of."""
+        return [{"image": image, **_origin(origin)} for image in images if (origin := self._made_from(image))]
+
+    def _made_from(self, image: str) -> Origin | None:
+        try:
+            named = reference(image)
+        except ValueError:
+            return None
+        return next((origin for loop in self._policies if (origin := loop.made_from(named))), None)
 
     def lock(self, name: str, reason: str, duration: timedelta | None) -> dict[str, Any]:
         """Write nothing for a policy, for so long or until it is unlocked. Raises `UsageError`."""
@@ -59,7 +72,7 @@ class ImageControl:
 
 
 def _policy_status(loop: PolicyLoop) -> dict[str, Any]:
-    selected = loop.selected
+    selected = loop.selected or loop.known
     written = [
         {"update": branch.update, "file": file, "line": mark.line, "part": mark.part, "value": mark.value}
         for branch in loop.branches
@@ -72,6 +85,7 @@ def _policy_status(loop: PolicyLoop) -> dict[str, Any]:
         "tag": selected.tag if selected else None,
         "digest": selected.digest if selected else None,
         "created": _moment(selected.created) if selected else None,
+        "made_from": _origin(selected.made_from) if selected and selected.made_from else None,
         "since": _moment(loop.since),
         "looked": _moment(loop.looked_at),
         "held": [{"tag": held.tag, "reason": str(held.reason), "detail": held.detail} for held in loop.held],
@@ -86,7 +100,7 @@ def _state(loop: PolicyLoop) -> str:
         return "failed"
     if not loop.may_write:
         return "locked"
-    return "selected" if loop.selected is not None else "unknown" if loop.looked_at is None else "held"
+    return "selected" if loop.selected is not None or loop.stands else "unknown" if loop.looked_at is None else "held"
 
 
 def _update_status(loop: UpdateLoop) -> dict[str, Any]:
@@ -106,6 +120,10 @@ def _update_status(loop: UpdateLoop) -> dict[str, Any]:
         ],
         **_trouble(loop.error),
     }
+
+
+def _origin(origin: Origin) -> dict[str, str]:
+    return {"source": origin.source, "revision": origin.revision}
 
 
 def _lock(loop: PolicyLoop) -> dict[str, Any] | None:

@@ -12,22 +12,40 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from gitsyncd.core.backoff import next_delay
-from gitsyncd.core.images import Past, TooManyTags, choose, created, key_of, ranked
-from gitsyncd.core.tagging import standing
+from gitsyncd.core.images import Past, TooManyTags, choose, created, present, ranked, same_image
+from gitsyncd.core.tagging import standings
 from gitsyncd.engine.trigger import Bell
-from gitsyncd.model.errors import GitsyncdError, ImageNotFound, RegistryError, RegistryThrottled
-from gitsyncd.model.image import Choice, Found, Held, ImagePolicy, Rule
+from gitsyncd.model.errors import (
+    GitsyncdError,
+    ImageNotFound,
+    LocalError,
+    RegistryDenied,
+    RegistryError,
+    RegistryThrottled,
+    RegistryUnreachable,
+)
+from gitsyncd.model.image import Choice, Found, Held, ImagePolicy, Origin, Reason, Rule
 from gitsyncd.model.units import rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Sequence
 
+    from gitsyncd.core.reference import Reference
     from gitsyncd.engine.marked_branch import MarkedBranch
     from gitsyncd.engine.ports import Calendar, Clock, ImageRegistry, Log, Store
 
 _RETRY = timedelta(seconds=15)
+_ASKED_RETRY = timedelta(seconds=1)
+"""Where the registry said when to come back."""
 _CAP = timedelta(minutes=5)
 _MOST_FIRST_SEEN = 1000
+"""Twice what one look may ask about; those that were not met for the longest time make room."""
+_LONG = 5000
+"""Tags that are sorted in some hundredths of a second."""
+_MOST_ORIGINS = 100
+"""Twice what the history of a target has."""
+_OF_THE_REGISTRY = (RegistryUnreachable, RegistryThrottled, RegistryDenied)
+"""What a registry can fail with that says nothing of the one image that it was asked for."""
 _FAR_S = 366 * 86_400.0
 _LONGEST_LOOK_S = 900.0
 """From one that asks about 2,000 tags one after the other, half a second is taken for each."""
@@ -55,8 +73,14 @@ class PolicyLoop:
         """Rung after each look: of those who write its choices."""
         self.bell = Bell()
         self.selected: Found | None = None
+        """What the last look chose, and what may be written: nothing while no look has come to a choice, nor once one
+        has failed or chose nothing. Whoever writes asks for `error` and `may_write` too."""
+        self.stands = False
+        """Whether that is nothing because what stands in Git may stay there and be written nowhere else."""
+        self.known: Found | None = None
+        """What was chosen last, also before a restart. To be shown and compared with, never to be written."""
         self.since: datetime | None = None
-        """When it was selected."""
+        """When that was selected."""
         self.held: tuple[Held, ...] = ()
         self.error: GitsyncdError | None = None
         self.failing_since: datetime | None = None
@@ -72,8 +96,13 @@ class PolicyLoop:
         self._store = store
         self._looking = asyncio.Lock()
         self._failures = 0
-        self._first_seen: dict[str, datetime] = {}
+        self._first_seen: dict[tuple[str, str], datetime] = {}
+        """By tag and digest; those that were met last come last."""
+        self._origins: dict[tuple[str, str], Origin] = {}
+        """Of what was selected, by tag and digest, the latest last: what runs may have been selected long ago."""
         self._told: set[tuple[str, str]] = set()
+        self._unkept = ""
+        """Why what is known cannot be kept over a restart; empty nearly always."""
         self._remembered()
 
     # --- When ----------------------------------------------------------------------------------------------------
@@ -89,8 +118,11 @@ class PolicyLoop:
         policy, now = self.policy, self._clock.now()
         if self._failures:
             asked = self.error.retry_after_s if isinstance(self.error, RegistryThrottled) else None
-            delay = next_delay(self._failures, base=_RETRY, cap=_CAP, jitter=self._clock.jitter())
-            return max(delay.total_seconds(), asked or 0.0)
+            jitter = self._clock.jitter()
+            # Who says when to come back is asked then. One that says so again and again means longer than it says.
+            base = _RETRY if asked is None else _ASKED_RETRY
+            delay = next_delay(self._failures, base=base, cap=_CAP, jitter=jitter).total_seconds()
+            return max(delay, (asked or 0.0) * (1 + 0.1 * jitter))
         if policy.schedule is None:
             # A tenth of jitter, so that a hundred policies do not ask in the same second for ever.
             return policy.interval.total_seconds() * (0.95 + 0.1 * self._clock.jitter())
@@ -125,76 +157,90 @@ class PolicyLoop:
                 await self._within_deadline(self._look())
             except GitsyncdError as error:
                 self._failed(error)
+            except Exception:
+                self.selected = None
+                raise
             finally:
                 self.looks += 1
+            self._keep()
         for bell in self.due:
             bell.ring()
 
     async def _look(self) -> None:
         past = await self._past()
         tags = await self._registry.tags(self.policy.image)
-        now = self._clock.now()
-        choice = await self._choose(tags, past, now)
-        self.looked_at = now
-        self._recovered()
-        self._say_held(choice.held)
-        self._take(choice, past, now)
-        self._first_seen = {tag: seen for tag, seen in self._first_seen.items() if tag in tags}
-        self._remember()
-        if not ranked(self.policy, tags):
+        # A list of 100,000 takes a second or two, in which the loop has other things to do.
+        is_long = len(tags) > _LONG
+        order = await asyncio.to_thread(ranked, self.policy, tags) if is_long else ranked(self.policy, tags)
+        if not order:
             raise ImageNotFound(
                 f"{self.policy.image}: none of {len(tags)} tags fits the policy",
                 hint="Correct `select` or `filter` of the policy, or push an image that fits.",
             )
-        if choice.selected is None and not choice.held:
+        now = self._clock.now()
+        choice = await self._choose(order, past, now)
+        if not (choice.selected or choice.stands) and all(held.reason is Reason.UNREADABLE for held in choice.held):
+            first = next(iter(choice.held), None)
+            why = f" ({first.tag}: {first.detail})" if first else " that says when it was made"
             raise ImageNotFound(
-                f"{self.policy.image}: the registry lists tags that fit, and has no image for them",
+                f"{self.policy.image}: the registry lists tags that fit, and has no image for them{why}",
                 hint="Push the image again, or check whether these credentials may read more than the list.",
             )
+        self.looked_at = now
+        self._recovered()
+        if self._locked() and not past.locked:
+            return  # the look that the lock has rung for says what waits
+        self._say_held(choice.held)
+        self._take(choice, past, now)
 
-    async def _choose(self, tags: Sequence[str], past: Past, now: datetime) -> Choice:
-        conversation = choose(self.policy, tags, past, now)
+    async def _choose(self, order: Sequence[str], past: Past, now: datetime) -> Choice:
+        conversation = choose(self.policy, order, past, now)
         try:
             tag = next(conversation)
             while True:
-                found = await self._registry.look(self.policy, tag)
-                if found is not None and created(found) is None and len(self._first_seen) < _MOST_FIRST_SEEN:
-                    self._first_seen.setdefault(tag, now)
-                tag = conversation.send(found)
+                tag = conversation.send(await self._found(tag, now))
         except StopIteration as end:
             choice: Choice = end.value
             return choice
         except TooManyTags as error:
-            raise ImageNotFound(f"{self.policy.image}: {error}", hint="Narrow the policy's `filter`.") from error
+            raise ImageNotFound(
+                f"{self.policy.image}: {error}", hint="Narrow the policy's `filter`, or lower its `min_age`."
+            ) from error
+
+    async def _found(self, tag: str, now: datetime) -> Found | str:
+        """The image behind a tag, or why there is none that can be used. One that is broken says nothing of others."""
+        try:
+            found = await self._registry.look(self.policy, tag)
+        except _OF_THE_REGISTRY:
+            raise
+        except RegistryError as error:
+            return str(error)
+        if found is None:
+            return "the registry lists the tag, and hands out no image for it"
+        if created(found) is None and self.policy.select.rule is not Rule.NEWEST:
+            met = (tag, found.digest)
+            # A clock that was ahead is no reason to wait until it is right.
+            self._first_seen[met] = min(self._first_seen.pop(met, now), now)
+            while len(self._first_seen) > _MOST_FIRST_SEEN:
+                del self._first_seen[next(iter(self._first_seen))]
+        return found
 
     async def _past(self) -> Past:
         """What is known beside the registry: what stands in Git, what must not come back, what is locked."""
-        policy = self.policy
         sights = [await branch.sight() for branch in self.branches]
-        marked = [standing(mark) for sight in sights for _, mark in sight.marks.get(policy.name, ())]
-        tags = {found.tag for found in marked} - {""}
-        known = self.selected
-        best = self._best(tags) or (known.tag if known else "")
-        digests = {found.digest for found in marked if found.tag == best} - {""}
-        digest = digests.pop() if len(digests) == 1 else ""
-        is_known = known is not None and known.tag == best
+        standing = standings(
+            ((number, file), mark)
+            for number, sight in enumerate(sights)
+            for file, mark in sight.marks.get(self.policy.name, ())
+        )
+        known = self.known
         return Past(
-            current=best,
-            current_digest=digest or (known.digest if known and is_known and not tags else ""),
-            current_created=known.created if known and is_known else None,
+            standing=standing or ({known.tag: known.digest} if known else {}),
+            made={known.tag: made} if known and (made := created(known)) else {},
             first_seen=dict(self._first_seen),
             quarantined=[entry for sight in sights for entry in sight.quarantined],
             locked=self._locked(),
         )
-
-    def _best(self, tags: set[str]) -> str:
-        """Of those that stand in Git, the one that nothing may fall behind."""
-        if self.policy.select.rule is Rule.NEWEST and self.selected and self.selected.tag in tags:
-            return self.selected.tag
-        ranked = sorted((key, tag) for tag in tags if (key := key_of(tag, self.policy)) is not None)
-        if not ranked:
-            return min(tags, default="")
-        return ranked[-1][1] if self.policy.select.order == "asc" else ranked[0][1]
 
     def _locked(self) -> str:
         if self.lock and self.lock.until and self.lock.until <= self._clock.now():
@@ -203,18 +249,31 @@ class PolicyLoop:
 
     def _take(self, choice: Choice, past: Past, now: datetime) -> None:
         self.held = choice.held
-        chosen, before = choice.selected, self.selected
-        if chosen is None or (before and (before.tag, before.digest) == (chosen.tag, chosen.digest)):
+        self.selected, self.stands = choice.selected, choice.stands is not None
+        chosen = choice.selected or choice.stands
+        if chosen is None:
             return
-        self.selected, self.since = chosen, now
+        before, self.known = self.known, chosen
+        self._note_origin(chosen)
+        if before and (before.tag, before.digest) == (chosen.tag, chosen.digest):
+            return
+        self.since = now
         self._log.info(
             "image selected",
             policy=self.policy.name,
             image=self.policy.image,
             tag=chosen.tag,
             digest=chosen.digest,
-            previous=(before.tag if before else past.current) or None,
+            made_from=str(chosen.made_from) if chosen.made_from else None,
+            previous=(before.tag if before else present(self.policy, past.standing, past.made)) or None,
         )
+
+    def _note_origin(self, chosen: Found) -> None:
+        self._origins.pop((chosen.tag, chosen.digest), None)
+        if chosen.made_from is not None:
+            self._origins[chosen.tag, chosen.digest] = chosen.made_from
+        while len(self._origins) > _MOST_ORIGINS:
+            del self._origins[next(iter(self._origins))]
 
     # --- What is told --------------------------------------------------------------------------------------------
 
@@ -232,6 +291,7 @@ class PolicyLoop:
         self._told = {(each.tag, str(each.reason)) for each in held}
 
     def _failed(self, error: GitsyncdError) -> None:
+        self.selected = None
         self._failures += 1
         if self.error is None or str(self.error) != str(error):
             self.failing_since = self.failing_since or self._clock.now()
@@ -258,16 +318,35 @@ class PolicyLoop:
 
     # --- What people ask -----------------------------------------------------------------------------------------
 
+    def made_from(self, image: Reference) -> Origin | None:
+        """What an image was made from, if this policy has ever selected it; of a tag alone, the last that it had."""
+        if not same_image(image.name, self.policy.image):
+            return None
+        found: Origin | None = None
+        for (tag, digest), origin in self._origins.items():
+            if digest == image.digest or (tag == image.tag and not image.digest):
+                found = origin
+        return found
+
     def lock_for(self, reason: str, until: datetime | None) -> None:
-        """Write nothing for this policy, from the next commit on."""
+        """Write nothing for this policy, from the next commit on. Raises `LocalError`; it is locked then, too."""
         self.lock = Lock(reason=reason, since=self._clock.now(), until=until)
-        self._remember()
         self.bell.ring()
+        self._remember_lock("is locked")
 
     def unlock(self) -> None:
+        """Raises `LocalError`; it is unlocked then, too."""
         self.lock = None
-        self._remember()
         self.bell.ring()
+        self._remember_lock("is unlocked")
+
+    def _remember_lock(self, done: str) -> None:
+        try:
+            self._remember()
+        except LocalError as error:
+            raise LocalError(
+                f"{self.policy.name} {done}, which is forgotten when the daemon ends: {error}", hint=error.hint
+            ) from error
 
     @property
     def may_write(self) -> bool:
@@ -279,12 +358,32 @@ class PolicyLoop:
     def _file(self) -> str:
         return f"image-{self.policy.name}"
 
+    def _keep(self) -> None:
+        """Nothing of it is needed, so that a full disk keeps nothing from being chosen. It is told once."""
+        try:
+            self._remember()
+        except LocalError as error:
+            if self._unkept != str(error):
+                self._log.warning(
+                    "image update failed",
+                    policy=self.policy.name,
+                    error=f"what is known of images is forgotten when the daemon ends: {error}",
+                    remedy=error.remedy,
+                    hint=error.hint,
+                )
+            self._unkept = str(error)
+        else:
+            self._unkept = ""
+
     def _remember(self) -> None:
-        chosen, lock = self.selected, self.lock
+        """Raises `LocalError`."""
+        chosen, lock = self.known, self.lock
         value: dict[str, Any] = {
             "image": self.policy.image,
-            "first_seen": {tag: rfc3339(seen) for tag, seen in sorted(self._first_seen.items())},
+            "first_seen": [[*met, rfc3339(seen)] for met, seen in sorted(self._first_seen.items())],
         }
+        if self._origins:
+            value["made_from"] = [[*of, made.source, made.revision] for of, made in self._origins.items()]
         if chosen is not None:
             value["selected"] = {
                 "tag": chosen.tag,
@@ -311,18 +410,32 @@ class PolicyLoop:
                 )
             if stored.get("image") != self.policy.image:
                 return
-            self._first_seen = {str(tag): _required(seen) for tag, seen in stored.get("first_seen", {}).items()}
+            self._first_seen = {
+                (str(tag), str(digest)): _required(seen) for tag, digest, seen in stored.get("first_seen", [])
+            }
+            self._origins = {
+                (str(tag), str(digest)): Origin(source=str(source), revision=str(revision))
+                for tag, digest, source, revision in stored.get("made_from", [])
+            }
             if chosen := stored.get("selected"):
-                self.selected = Found(
-                    tag=str(chosen["tag"]), digest=str(chosen["digest"]), created=_moment(chosen.get("created"))
+                tag, digest = str(chosen["tag"]), str(chosen["digest"])
+                self.known = Found(
+                    tag=tag,
+                    digest=digest,
+                    created=_moment(chosen.get("created")),
+                    made_from=self._origins.get((tag, digest)),
                 )
                 self.since = _moment(chosen.get("since"))
         except (AttributeError, KeyError, TypeError, ValueError):
-            self.selected, self.since, self._first_seen = None, None, {}
+            self.known, self.since, self._first_seen, self._origins = None, None, {}, {}
 
 
 def _required(text: Any) -> datetime:
-    return datetime.fromisoformat(text)
+    """Raises `ValueError` for a moment without a time zone: it could be compared with none."""
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(text)
+    return moment
 
 
 def _moment(text: Any) -> datetime | None:

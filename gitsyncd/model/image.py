@@ -114,6 +114,19 @@ class RegistryAccess:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """The code that an image says to be made from, in the words of whoever built it. Either may be empty, not both."""
+
+    source: str = ""
+    """Most often the address of a repository."""
+    revision: str = ""
+    """Most often a commit."""
+
+    def __str__(self) -> str:
+        return f"{self.source}@{self.revision}" if self.source and self.revision else self.source or self.revision
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
     """One tag as the registry has it now."""
 
@@ -126,6 +139,9 @@ class Found:
     """By a key that the policy trusts."""
     unsigned: str = ""
     """Why it is not signed, in words; empty where nobody asked."""
+    made_from: Origin | None = None
+    older: frozenset[str] = frozenset()
+    """Where only images can tell their order: the tags whose place this one may take."""
 
 
 class Reason(StrEnum):
@@ -134,6 +150,7 @@ class Reason(StrEnum):
     TOO_YOUNG = "too-young"
     BACKWARDS = "backwards"
     UNSIGNED = "unsigned"
+    UNREADABLE = "unreadable"
     QUARANTINED = "quarantined"
     PLATFORM = "platform"
     LOCKED = "locked"
@@ -188,6 +205,8 @@ class Choice:
     """What a policy has come to: what is selected, if anything, and everything better that is held."""
 
     selected: Found | None
+    stands: Found | None = None
+    """In place of it: what stands in Git and may stay there, but has something against it and is written nowhere."""
     held: tuple[Held, ...] = ()
 
 

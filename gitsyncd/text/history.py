@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from gitsyncd.text.images import made_from
 from gitsyncd.text.layout import Column, Paint, Table, clean, flat, moment_of, short, wrapped
 
 Item = Mapping[str, Any]
@@ -69,9 +70,11 @@ def _remarks(item: Item, older: Item | None) -> Iterator[tuple[str, str]]:
     if item["error"]:
         yield flat(item["error"]), "red"
     before = set(older["images"] or ()) if older else set()
+    origins = {each["image"]: each for each in item["made_from"]}
     for image in item["images"] or ():
         if image not in before:
-            yield f"image {clean(image)}", "dim"
+            made = f", made from {made_from(origins[image])}" if image in origins else ""
+            yield f"image {clean(image)}{made}", "dim"
 
 
 def _clock(text: str | None) -> str:

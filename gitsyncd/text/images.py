@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
 from gitsyncd.text.layout import Column, Paint, Table, age, clean, flat, wrapped
 
+_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 Item = Mapping[str, Any]
 _STATES = {"failed": "red", "held": "yellow", "locked": "yellow", "unknown": "yellow", "selected": "green"}
 _HEADS = (
@@ -66,6 +68,8 @@ def _remarks(policy: Item, now: datetime) -> Iterator[tuple[str, str]]:
         yield flat(policy["error"]), "red"
         if policy["hint"]:
             yield f"fix: {flat(policy['hint'])}", ""
+    if policy["made_from"]:
+        yield f"made from {made_from(policy['made_from'])}", "dim"
     if locked := policy["locked"]:
         end = f" for {age(locked['until'], now)} more" if locked["until"] else ""
         yield f"locked{end}: {flat(locked['reason'])}", "yellow"
@@ -82,6 +86,14 @@ def _remarks(policy: Item, now: datetime) -> Iterator[tuple[str, str]]:
     if not policy["written"] and policy["looked"]:
         mark = '# {"$imagepolicy": "' + clean(policy["policy"]) + '"}'
         yield f"in no file: write {mark} behind the scalar that it may change", "yellow"
+
+
+def made_from(origin: Item) -> str:
+    """The code of an image; of a commit, as many digits as people compare."""
+    source, revision = clean(origin["source"]), clean(origin["revision"])
+    if _COMMIT.fullmatch(revision):
+        revision = revision[:8]
+    return f"{source}@{revision}" if source and revision else source or revision
 
 
 def _update(update: Item, now: datetime) -> Iterator[tuple[str, str]]:

@@ -35,7 +35,7 @@ async def test_each_revision_has_its_moments_and_the_newest_is_first() -> None:
         for each in found:
             moments = [datetime.fromisoformat(each[key]) for key in ("admitted", "applied", "in_sync", "healthy")]
             assert moments == sorted(moments)
-            assert (each["failed"], each["error"]) == (None, None)
+            assert (each["failed"], each["error"], each["made_from"]) == (None, None, [])
         assert await history(world, 1) == found[:1]
 
 

@@ -21,7 +21,7 @@ from gitsyncd.edges.registry.client import Registry
 from gitsyncd.edges.registry.connection import Pause, Reach
 from gitsyncd.edges.registry.credentials import Bearer, Credentials, DockerConfig, Password
 from gitsyncd.model.errors import ImageNotFound, RegistryDenied, RegistryError, RegistryThrottled, RegistryUnreachable
-from gitsyncd.model.image import Found
+from gitsyncd.model.image import Found, Origin
 from tests.gitserver.certificates import Authority
 from tests.registry import server
 from tests.registry.images import DOCKER, OCI, digest, image, index
@@ -353,6 +353,23 @@ async def test_a_tag_that_stands_for_the_same_image_costs_no_further_get() -> No
     assert (moved.digest, moved.created) == (digest_now, datetime(2026, 5, 5, tzinfo=UTC))
 
 
+@pytest.mark.parametrize("kinds", [OCI, DOCKER], ids=["oci", "docker"])
+async def test_what_an_image_is_made_from_is_known_by_its_labels(kinds: dict[str, str]) -> None:
+    labels = {
+        "org.opencontainers.image.source": "https://git.example.com/team/front",
+        "org.opencontainers.image.revision": "c0ffee",
+    }
+    shelf = Shelf()
+    shelf.put("1.0.0", image("one", labels=labels, kinds=kinds))
+    shelf.put("1.1.0", index({"linux/amd64": image("two", labels=labels, kinds=kinds)}, kinds=kinds))
+    with Peculiar(shelf.get, head=shelf.head) as peculiar:
+        async with asked(peculiar.host, allow_plain_http=True) as registry:
+            found = [await registry.look(name(peculiar.host), tag) for tag in ("1.0.0", "1.1.0")]
+
+    made = Origin(source="https://git.example.com/team/front", revision="c0ffee")
+    assert [each.made_from for each in found if each] == [made, made]
+
+
 async def test_what_was_asked_for_another_platform_is_asked_again() -> None:
     one, other = image("amd"), image("arm", platform="linux/arm64", created="2026-05-05T00:00:00Z")
     shelf = Shelf()
@@ -607,6 +624,23 @@ async def test_a_registry_that_lies_about_what_a_digest_is_of_is_not_believed() 
         await look({"1.0.0": (kind, manifest), config: ("", one.blobs[0])}, said=digest(b"x"))
     with pytest.raises(RegistryError, match="named and not there"):
         await look({"1.0.0": (kind, manifest)})
+
+
+@pytest.mark.parametrize("status", [404, 410, 412, 451])
+@pytest.mark.parametrize("head", [200, None])
+async def test_an_image_that_is_not_handed_out_says_nothing_of_the_others(status: int, head: int | None) -> None:
+    shelf = Shelf()
+    shelf.put("1.0.0", image("one"))
+    shelf.put("1.1.0", image("forbidden"))
+
+    def get(path: str, authorization: str) -> Answer:
+        return (status, {}, b"{}") if path.endswith("/1.1.0") else shelf.get(path, authorization)
+
+    with Peculiar(get, head=shelf.head if head else get) as peculiar:
+        async with asked(peculiar.host, allow_plain_http=True) as registry:
+            found = [await registry.look(name(peculiar.host), tag) for tag in ("1.1.0", "1.0.0", "1.1.0")]
+
+    assert [each.tag if each else None for each in found] == [None, "1.0.0", None]
 
 
 async def test_attestations_and_unknown_platforms_of_an_index_are_no_platforms() -> None:

@@ -18,6 +18,7 @@ from typing import Any, Final
 import orjson
 
 from gitsyncd.core.reference import is_digest, is_tag
+from gitsyncd.model.image import Origin
 
 MANIFESTS: Final = (
     "application/vnd.oci.image.manifest.v1+json",
@@ -31,6 +32,9 @@ ACCEPTED: Final = ", ".join((*INDEXES, *MANIFESTS))
 _NEXT: Final = re.compile(r'<([^<>"\s]+)>\s*;[^,]*\brel="?next"?')
 _CHALLENGE: Final = re.compile(r"\s*([A-Za-z]+)(?:\s+|$)(.*)", re.DOTALL)
 _PARAMETER: Final = re.compile(r'([A-Za-z_]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
+_OURS: Final = "org.opencontainers.image."
+_ORIGIN_CHARS: Final = 300
+_LOGIN: Final = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*://)[^/?#]*@")
 _FRACTION: Final = re.compile(r"(\.\d{6})\d+")
 
 
@@ -44,6 +48,7 @@ class Manifest:
 
     config: str
     """Digest of its configuration."""
+    annotations: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +56,7 @@ class Index:
     """One image for several platforms: the digest of the manifest for each."""
 
     platforms: Mapping[str, str]
+    annotations: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,12 +121,12 @@ def image(body: bytes, content_type: str) -> Manifest | Index:
     found = _object(body)
     kind = found.get("mediaType") or content_type
     if kind in INDEXES or (kind not in MANIFESTS and "manifests" in found):
-        return Index(platforms=_platforms(found.get("manifests")))
+        return Index(platforms=_platforms(found.get("manifests")), annotations=_annotations(found))
     config = found.get("config")
     digest = config.get("digest") if isinstance(config, dict) else None
     if not isinstance(digest, str) or not is_digest(digest):
         raise Misspoken(f"its manifest is of a kind that is not known, {str(kind)[:80]!r}")
-    return Manifest(config=digest)
+    return Manifest(config=digest, annotations=_annotations(found))
 
 
 def _platforms(listed: Any) -> dict[str, str]:
@@ -151,6 +157,18 @@ def config(body: bytes) -> Config:
     labels = inner.get("Labels") if isinstance(inner, dict) else None
     texts = {key: value for key, value in labels.items() if isinstance(value, str)} if isinstance(labels, dict) else {}
     return Config(platform=_platform(found), created=_time(found.get("created")), labels=texts)
+
+
+def origin(labels: Mapping[str, str], annotations: Mapping[str, str]) -> Origin | None:
+    """What an image says to be made from (image-spec, annotations.md): its labels, else its manifest's annotations."""
+    source, revision = (
+        text if len(text) <= _ORIGIN_CHARS and text.isprintable() else ""
+        for name in ("source", "revision")
+        for text in [(labels.get(f"{_OURS}{name}") or annotations.get(f"{_OURS}{name}") or "").strip()]
+    )
+    # A build that names its repository as it was cloned gives away what it was cloned with.
+    source = _LOGIN.sub(r"\1", source)
+    return Origin(source=source, revision=revision) if source or revision else None
 
 
 def layers(body: bytes) -> list[Layer]:

@@ -28,12 +28,14 @@ _LIST_BYTES: Final = 16 << 20
 _DOCUMENT_BYTES: Final = 4 << 20
 """The limit that distribution-spec names for manifests; configurations stay far below it."""
 _MAX_KNOWN: Final = 10_000
-"""Images that are remembered by digest, at some 400 bytes each: five policies that look at all of 2,000 tags."""
+"""Images that are remembered by digest, at some 700 bytes each: five policies that look at all of 2,000 tags."""
 _MAX_KEPT: Final = 64
 _KEPT_BYTES: Final = 64 << 10
 """Of documents beside images, such as signatures: at most 4 MiB in all."""
 _NO_HEAD: Final = frozenset({200, 400, 404, 405, 501})
 """Answers to a HEAD, without a digest, of registries and proxies that know GET alone. A 503 is of the moment."""
+_NO_IMAGE: Final = frozenset({404, 410, 412, 451})
+"""Of one image that is not there, or not handed out: Harbor says 412 of those that its rules forbid to pull."""
 _NO_REFERRERS: Final = frozenset({400, 404, 405, 406, 501})
 """Of registries that keep no list of referrers, as go-containerregistry takes them, and cosign with it."""
 _ASKED_FIRST: Final = ("linux/amd64", "linux/arm64")
@@ -177,7 +179,9 @@ class Registry:
         """By GET."""
         address = self._address(name, "manifests", reference)
         try:
-            answer = await self._connection.get(name, address, _DOCUMENT_BYTES, accept=answers.ACCEPTED)
+            answer = await self._connection.get(
+                name, address, _DOCUMENT_BYTES, accept=answers.ACCEPTED, absent=_NO_IMAGE
+            )
         except ImageNotFound:
             return None
         if told.is_helpless:
@@ -196,8 +200,13 @@ class Registry:
         else:
             config = await self._config(name, image.config)
             platforms = frozenset({config.platform} - {""})
-        created = config.created if config is not None else None
-        return Found(tag="", digest=document.digest, created=created, platforms=platforms)
+        return Found(
+            tag="",
+            digest=document.digest,
+            created=config.created if config is not None else None,
+            platforms=platforms,
+            made_from=answers.origin(config.labels if config is not None else {}, image.annotations),
+        )
 
     async def _config_of(self, name: ImageName, index: Index, prefer: tuple[str, ...]) -> Config | None:
         for platform in (*prefer, *_ASKED_FIRST, *sorted(index.platforms)):

@@ -10,7 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gitsyncd.core.images import MAX_CREATED, MAX_LOOKS, Past, TooManyTags, choose, is_backwards, ranked, value_of
+from gitsyncd.core.images import (
+    MAX_CREATED,
+    MAX_LOOKS,
+    Past,
+    TooManyTags,
+    choose,
+    is_backwards,
+    ranked,
+    value_of,
+    would_go_back,
+)
 from gitsyncd.model.image import (
     Choice,
     Filter,
@@ -49,15 +59,16 @@ class Registry:
         """Listed, and gone when asked about."""
         self.asked: list[str] = []
 
-    def choice(self, wanted: ImagePolicy, **past: Any) -> Choice:
-        asking = choose(wanted, [*self.images, *self.hidden], Past(**past), NOW)
-        answer: Found | None = None
+    def choice(self, wanted: ImagePolicy, *, current: str = "", **past: Any) -> Choice:
+        """`current` is the one tag that stands in Git, without a digest."""
+        standing = {current: ""} if current else {}
+        order = ranked(wanted, [*self.images, *self.hidden])
+        asking = choose(wanted, order, Past(**{"standing": standing, **past}), NOW)
         try:
             tag = next(asking)
             while True:
                 self.asked.append(tag)
-                answer = self.images.get(tag)
-                tag = asking.send(answer)
+                tag = asking.send(self.images.get(tag, "gone"))
         except StopIteration as end:
             result: Choice = end.value
             return result
@@ -88,6 +99,7 @@ SORTED: list[tuple[ImagePolicy, str, str]] = [
     (policy("numerical"), "2 10 1 0.5 x", "10 2 1 0.5"),
     (policy("numerical", order="desc"), "2 10 1", "1 2 10"),
     (policy("numerical"), "-1 1e3 999 nan inf", "1e3 999 -1"),
+    (policy("numerical"), "2026_05 1_0 7 7. .5 1e99999999999999999999", "7. 7 .5"),
     (policy("numerical"), "9007199254740993 9007199254740992", "9007199254740993 9007199254740992"),
     (
         policy("numerical", filter=Filter(pattern="^main-[a-f0-9]+-(?P<ts>[0-9]+)", extract="$ts")),
@@ -119,6 +131,7 @@ def test_tags_that_fit_are_sorted_the_best_first(wanted: ImagePolicy, tags: str,
         ("^v(a)?", "$1", "vb", ""),
         ("(?<=v)(?P<n>[0-9]+)(?<!x)", "$n", "v12", "12"),
         ("^v", "", "1.2", None),
+        (r"^(?<major>[0-9]+)(?:\(?<)?\.(?!0)", "$major", "12.3", "12"),
         ("b", "", "abc", "abc"),
     ],
 )
@@ -177,15 +190,19 @@ def test_a_policy_may_allow_a_step_back() -> None:
     assert Registry("1.1.0").chosen(policy(allow_backwards=True), current="1.2.0") == ("1.1.0", [])
 
 
-def test_a_tag_that_vanished_since_it_was_listed_is_passed_over() -> None:
-    assert Registry("1.1.0", hidden=("1.2.0",)).chosen(policy(), current="1.0.0") == ("1.1.0", [])
+def test_a_tag_without_an_image_that_can_be_used_is_held_in_words_and_the_next_best_is_taken() -> None:
+    choice = Registry("1.1.0", hidden=("1.2.0",)).choice(policy(), current="1.0.0")
+
+    assert choice.selected == image("1.1.0")
+    assert choice.held == (Held(tag="1.2.0", reason=Reason.UNREADABLE, detail="gone"),)
 
 
 def test_the_present_tag_is_kept_when_it_vanished() -> None:
-    assert Registry("1.0.0", hidden=("1.2.0",)).chosen(policy(), current="1.2.0") == (
-        None,
-        [("1.0.0", Reason.BACKWARDS)],
-    )
+    registry = Registry("1.0.0", hidden=("1.2.0",))
+    unreadable = ("1.2.0", Reason.UNREADABLE)
+
+    assert registry.chosen(policy(), current="1.2.0") == (None, [unreadable, ("1.0.0", Reason.BACKWARDS)])
+    assert registry.chosen(policy(allow_backwards=True), current="1.2.0") == (None, [unreadable])
 
 
 def test_a_young_image_waits_and_the_next_best_is_taken() -> None:
@@ -201,17 +218,29 @@ def test_a_young_image_waits_and_the_next_best_is_taken() -> None:
 def test_an_image_that_does_not_say_when_it_was_made_is_as_old_as_it_is_known(
     made: datetime | None, seen: datetime | None, is_old_enough: bool
 ) -> None:
-    known = {"1.2.0": seen} if seen else {}
+    known = {("1.2.0", "sha256:1.2.0"): seen} if seen else {}
 
     choice = Registry(image("1.2.0", made)).choice(policy(min_age=timedelta(hours=1)), first_seen=known)
 
     assert (choice.selected is not None) is is_old_enough
 
 
-def test_an_image_from_the_future_is_too_young() -> None:
-    tomorrow = image("1.2.0", NOW + timedelta(days=1))
+def test_an_image_that_a_tag_moved_to_is_as_old_as_it_is_known_itself() -> None:
+    known = {("1.2.0", "sha256:before"): OLD}
 
-    assert Registry(tomorrow).chosen(policy(min_age=timedelta(hours=1))) == (None, [("1.2.0", Reason.TOO_YOUNG)])
+    assert Registry(image("1.2.0", None)).chosen(policy(min_age=timedelta(hours=1)), first_seen=known) == (
+        None,
+        [("1.2.0", Reason.TOO_YOUNG)],
+    )
+
+
+def test_an_image_from_the_future_is_too_young_where_an_age_is_asked_for_or_is_what_counts() -> None:
+    tomorrow = image("1.2.0", NOW + timedelta(days=1))
+    held = [("1.2.0", Reason.TOO_YOUNG)]
+
+    assert Registry(tomorrow).chosen(policy(min_age=timedelta(hours=1))) == (None, held)
+    assert Registry(tomorrow).chosen(policy("newest")) == (None, held)
+    assert Registry(tomorrow).chosen(policy()) == ("1.2.0", [])
 
 
 def test_an_image_without_a_platform_that_is_asked_for_is_held_by_name_of_it() -> None:
@@ -259,12 +288,89 @@ def test_a_locked_policy_moves_nothing_and_says_what_waits() -> None:
     assert Registry("1.1.0").chosen(policy(), current="1.1.0", locked="freeze") == ("1.1.0", [])
 
 
-def test_another_image_under_the_present_tag_is_news_only_where_digests_are_followed() -> None:
+@pytest.mark.parametrize(
+    ("asked_for", "reason"),
+    [
+        ({"platforms": ("linux/arm64",)}, Reason.PLATFORM),
+        ({"signing_key": Path("cosign.pub")}, Reason.UNSIGNED),
+        ({"min_age": timedelta(days=60)}, Reason.TOO_YOUNG),
+    ],
+)
+@pytest.mark.parametrize("pin_digest", PinDigest)
+def test_what_stands_in_one_file_is_written_to_no_other_when_something_speaks_against_it(
+    asked_for: dict[str, Any], reason: Reason, pin_digest: PinDigest
+) -> None:
+    registry = Registry("1.2.0", "1.1.0", "1.0.0")
+
+    chosen = registry.chosen(
+        policy(**asked_for, pin_digest=pin_digest), standing={"1.1.0": "sha256:1.1.0", "1.2.0": "sha256:1.2.0"}
+    )
+
+    assert chosen == (None, [("1.2.0", reason)])
+
+
+@pytest.mark.parametrize(
+    ("standing", "pin_digest", "is_told"),
+    [
+        ({"1.2.0": ""}, PinDigest.NEVER, False),
+        ({"1.2.0": "sha256:1.2.0"}, PinDigest.NEVER, False),
+        ({"1.2.0": "sha256:1.2.0"}, PinDigest.ALWAYS, False),
+        ({"1.2.0": ""}, PinDigest.IF_NOT_PRESENT, True),
+        ({"1.2.0": "sha256:other"}, PinDigest.NEVER, True),
+        ({"1.2.0": "", "1.1.0": ""}, PinDigest.NEVER, True),
+    ],
+)
+@pytest.mark.parametrize("rule", ["semver", "newest"])
+def test_what_stands_in_every_file_stays_and_is_held_only_where_it_would_be_written(
+    rule: str, standing: dict[str, str], pin_digest: PinDigest, is_told: bool
+) -> None:
+    wanted = policy(rule, min_age=timedelta(days=60), pin_digest=pin_digest)
+
+    choice = Registry("1.2.0").choice(wanted, standing=standing)
+
+    assert (choice.selected, choice.stands) == (None, image("1.2.0"))
+    assert [held.reason for held in choice.held] == [Reason.TOO_YOUNG] * is_told
+
+
+def test_what_is_quarantined_is_not_selected_where_it_stands_either() -> None:
+    entry = Quarantined(image=IMAGE, tag="1.2.0")
+
+    assert Registry("1.2.0", "1.1.0").chosen(policy(), current="1.2.0", quarantined=[entry]) == (
+        None,
+        [("1.2.0", Reason.QUARANTINED)],
+    )
+
+
+@pytest.mark.parametrize("rule", ["semver", "newest"])
+def test_what_is_quarantined_where_it_stands_gives_way_to_an_older_one_where_the_policy_may_go_back(rule: str) -> None:
+    entry = Quarantined(image=IMAGE, tag="1.2.0")
+    registry = Registry("1.2.0", image("1.1.0", OLD - timedelta(hours=1)))
+
+    chosen = registry.chosen(policy(rule, allow_backwards=True), current="1.2.0", quarantined=[entry])
+
+    assert chosen == ("1.1.0", [("1.2.0", Reason.QUARANTINED)])
+
+
+@pytest.mark.parametrize("twin", ["v1.2.0", "1.2"])
+@pytest.mark.parametrize("current", ["v1.2.0", "1.2.0", "1.2"])
+def test_a_tag_that_is_no_better_than_the_present_one_does_not_take_its_place(twin: str, current: str) -> None:
+    registry = Registry(*{twin, current, "1.1.0"})
+
+    assert registry.chosen(policy(), current=current) == (current, [])
+
+
+def test_of_several_tags_in_git_nothing_falls_behind_the_best() -> None:
+    standing = dict.fromkeys(["1.0.0", "1.10.0", "1.9.0", "none"], "")
+
+    assert Registry("1.9.0", "1.8.0").chosen(policy(), standing=standing) == (None, [("1.9.0", Reason.BACKWARDS)])
+
+
+def test_another_image_under_the_present_tag_waits_for_a_lock_only_where_digests_are_followed() -> None:
     rebuilt = image("1.2.0", NOW, digest="sha256:new")
-    past = {"current": "1.2.0", "current_digest": "sha256:old"}
+    past: dict[str, Any] = {"standing": {"1.2.0": "sha256:old"}}
     young = timedelta(hours=1)
 
-    assert Registry(rebuilt).chosen(policy(min_age=young), **past) == ("1.2.0", [])
+    assert Registry(rebuilt).chosen(policy(), locked="x", **past) == ("1.2.0", [])
     for following in (policy(pin_digest=PinDigest.ALWAYS), policy("digest", "1.2.0")):
         assert Registry(rebuilt).choice(following, **past).selected == rebuilt
         held = [("1.2.0", Reason.TOO_YOUNG)]
@@ -272,13 +378,24 @@ def test_another_image_under_the_present_tag_is_news_only_where_digests_are_foll
         assert Registry(rebuilt).chosen(following, locked="x", **past) == (None, [("1.2.0", Reason.LOCKED)])
 
 
-def test_no_more_than_so_many_tags_are_asked_about() -> None:
+def test_a_day_of_builds_that_are_too_young_does_not_hide_the_one_that_is_not() -> None:
+    registry = Registry(
+        *(image(f"1.{number}.0", NOW - timedelta(minutes=10 * (200 - number))) for number in range(200))
+    )
+
+    chosen, held = registry.chosen(policy(min_age=timedelta(hours=24)), current="1.2.0")
+
+    assert chosen == "1.56.0"
+    assert len(held) == 143
+
+
+def test_no_more_than_so_many_tags_are_asked_about_and_that_is_said() -> None:
     registry = Registry(*(image(f"1.{minor}.0", NOW) for minor in range(MAX_LOOKS + 10)))
 
-    choice = registry.choice(policy(min_age=timedelta(hours=1)))
+    with pytest.raises(TooManyTags, match=f"the {MAX_LOOKS} best tags are held, the first one as too-young"):
+        registry.choice(policy(min_age=timedelta(hours=1)))
 
-    assert choice.selected is None
-    assert len(registry.asked) == len(choice.held) == MAX_LOOKS
+    assert len(registry.asked) == MAX_LOOKS
 
 
 # --- the newest by creation ------------------------------------------------------------------------------------------
@@ -305,7 +422,7 @@ def test_the_newest_image_that_is_old_enough_is_selected() -> None:
 
 
 def test_an_image_older_than_the_present_one_that_vanished_is_held() -> None:
-    past = {"current": "gone", "current_created": NOW - timedelta(hours=1)}
+    past = {"current": "gone", "made": {"gone": NOW - timedelta(hours=1)}}
 
     assert Registry(hours_ago("b", 2), hours_ago("c", 3)).chosen(policy("newest"), **past) == (
         None,
@@ -313,6 +430,62 @@ def test_an_image_older_than_the_present_one_that_vanished_is_held() -> None:
     )
     assert Registry(hours_ago("b", 2)).chosen(policy("newest", allow_backwards=True), **past) == ("b", [])
     assert Registry(hours_ago("a", 0.5)).chosen(policy("newest"), **past) == ("a", [])
+
+
+def test_of_images_that_were_made_at_the_same_moment_the_present_one_stays() -> None:
+    registry = Registry(hours_ago("a", 1), hours_ago("b", 1), hours_ago("c", 1))
+
+    assert registry.chosen(policy("newest"), current="b") == ("b", [])
+    assert registry.chosen(policy("newest")) == ("c", [])
+
+
+def test_a_tag_in_git_that_was_moved_to_an_older_image_is_no_reason_to_go_back() -> None:
+    past: dict[str, Any] = {"current": "b", "made": {"b": NOW - timedelta(hours=1)}}
+
+    assert Registry(hours_ago("a", 2), hours_ago("b", 9)).chosen(policy("newest"), **past) == (
+        None,
+        [("a", Reason.BACKWARDS)],
+    )
+
+
+def test_of_several_tags_in_git_the_one_that_was_made_last_counts() -> None:
+    registry = Registry(hours_ago("a", 3), hours_ago("b", 1), hours_ago("c", 2))
+    entry = Quarantined(image=IMAGE, tag="b")
+
+    assert registry.chosen(policy("newest"), standing={"a": "", "b": ""}, quarantined=[entry]) == (
+        None,
+        [("b", Reason.QUARANTINED)],
+    )
+
+
+def test_an_image_that_cannot_be_read_keeps_no_other_from_being_the_newest() -> None:
+    registry = Registry(hours_ago("a", 3), hours_ago("b", 1), hidden=("c",))
+
+    assert registry.chosen(policy("newest"), current="a") == ("b", [("c", Reason.UNREADABLE)])
+
+
+def test_the_newest_takes_the_place_of_what_was_looked_at_and_is_no_newer() -> None:
+    registry = Registry(hours_ago("a", 3), hours_ago("b", 1), hours_ago("c", 0.1), image("epoch", None))
+    newest = policy("newest", min_age=timedelta(hours=1))
+
+    found = registry.choice(newest, standing={"lost": ""}).selected
+
+    assert found is not None
+    assert {tag: would_go_back(newest, found, tag) for tag in ("a", "b", "c", "epoch", "lost", "later")} == {
+        **dict.fromkeys(["a", "b", "epoch", "lost"], False),
+        **dict.fromkeys(["c", "later"], True),
+    }
+    assert not would_go_back(replace(newest, allow_backwards=True), found, "later")
+    assert not would_go_back(replace(newest, filter=Filter(pattern="^.$")), found, "later")
+
+
+def test_where_nobody_can_tell_when_the_present_image_was_made_nothing_takes_its_place() -> None:
+    registry = Registry(hours_ago("a", 3), hidden=("b",))
+    past: dict[str, Any] = {"current": "b", "made": {"b": NOW - timedelta(hours=5)}}
+
+    assert registry.chosen(policy("newest"), current="b") == (None, [("b", Reason.UNREADABLE)])
+    assert registry.chosen(policy("newest", allow_backwards=True), current="b") == ("a", [("b", Reason.UNREADABLE)])
+    assert registry.chosen(policy("newest"), **past) == ("a", [("b", Reason.UNREADABLE)])
 
 
 def test_more_tags_than_can_be_asked_about_are_refused_in_words() -> None:
@@ -338,8 +511,8 @@ def test_nothing_ever_moves_back_or_to_what_is_quarantined(
 
     selected = choice.selected and choice.selected.tag
     assert selected is None or selected in set(tags) - set(gone)
-    assert selected is None or selected == current or selected not in quarantined
+    assert selected is None or selected not in quarantined
     assert selected is None or not current or not is_backwards(policy(), current, selected)
-    fit = [tag for tag in tags if tag not in gone and (tag == current or tag not in quarantined)]
+    fit = [tag for tag in tags if tag not in gone and tag not in quarantined]
     best = next((tag for tag in ranked(policy(), fit) if not current or not is_backwards(policy(), current, tag)), None)
     assert selected == best

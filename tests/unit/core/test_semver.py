@@ -166,10 +166,16 @@ def test_versions_that_are_written_in_another_way_are_equal(text: str, other: st
         "1.2.3 ",
         "١.٢.٣",
         "1" * 300,
+        str(2**64),
+        f"1.{2**64}",
     ],
 )
 def test_what_is_no_version_is_none(text: str) -> None:
     assert version(text) is None
+
+
+def test_the_largest_number_that_masterminds_takes() -> None:
+    assert version(f"1.{2**64 - 1}") is not None
 
 
 NUMBERS = st.integers(0, 3)

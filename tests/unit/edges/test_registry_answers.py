@@ -6,8 +6,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from gitsyncd.edges.registry.answers import pause_s
+from gitsyncd.edges.registry.answers import origin, pause_s
+from gitsyncd.model.image import Origin
 
+SOURCE, REVISION = "org.opencontainers.image.source", "org.opencontainers.image.revision"
 NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
 
 
@@ -32,3 +34,32 @@ NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
 )
 def test_a_pause_is_read_in_either_form(headers: dict[str, str], seconds: float | None) -> None:
     assert pause_s(headers, NOW) == seconds
+
+
+@pytest.mark.parametrize(
+    ("labels", "annotations", "expected"),
+    [
+        ({}, {}, None),
+        ({SOURCE: " ", REVISION: ""}, {}, None),
+        (
+            {SOURCE: "https://git.example/a", REVISION: "c0ffee"},
+            {},
+            Origin(source="https://git.example/a", revision="c0ffee"),
+        ),
+        ({REVISION: "c0ffee"}, {}, Origin(revision="c0ffee")),
+        ({}, {SOURCE: "https://git.example/a"}, Origin(source="https://git.example/a")),
+        # labels come first, each by itself
+        ({REVISION: "c0ffee"}, {REVISION: "0ff1ce", SOURCE: "a"}, Origin(source="a", revision="c0ffee")),
+        # how a build has cloned its code is nobody's business
+        ({SOURCE: "https://x:t0ken@git.example/a.git"}, {}, Origin(source="https://git.example/a.git")),
+        ({SOURCE: "https://t0ken@git.example/a@b"}, {}, Origin(source="https://git.example/a@b")),
+        ({SOURCE: "git@git.example:a.git"}, {}, Origin(source="git@git.example:a.git")),
+        # what nobody could read
+        ({SOURCE: "a\nb", REVISION: "c" * 301}, {}, None),
+        ({SOURCE: "\x1b[31m", REVISION: "c0ffee"}, {}, Origin(revision="c0ffee")),
+    ],
+)
+def test_what_an_image_is_made_from_is_in_its_labels_or_in_annotations(
+    labels: dict[str, str], annotations: dict[str, str], expected: Origin | None
+) -> None:
+    assert origin(labels, annotations) == expected
