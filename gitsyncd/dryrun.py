@@ -19,7 +19,7 @@ from gitsyncd.engine.rights import Rights
 from gitsyncd.engine.source_loop import Track
 from gitsyncd.engine.target_loop import TargetLoop
 from gitsyncd.engine.tenure import Roster
-from gitsyncd.model.errors import ClusterDenied, GitsyncdError, SourceError, UsageError
+from gitsyncd.model.errors import ClusterDenied, ConfigError, GitsyncdError, RevisionNotFound, SourceError, UsageError
 from gitsyncd.model.inventory import Inventory
 from gitsyncd.model.source import Revision
 from gitsyncd.wiring import Fleet, Silence
@@ -117,15 +117,21 @@ async def _prepare(fleet: Fleet, chosen: Sequence[TargetLoop], ref: str | None) 
 
 async def _at_ref(track: Track, ref: str) -> None:
     """Plan another branch, or a commit that the mirror holds, in place of the source's branch."""
-    if re.fullmatch(r"[0-9a-f]{40}", ref):
-        commit: str | None = ref
-    else:
-        commit = (await track.mirror.update([ref])).get(ref)
+    branch, source = ref.removeprefix("refs/heads/"), track.source.name
+    if re.fullmatch(r"[0-9a-f]{7,40}", ref):
+        with suppress(RevisionNotFound):
+            track.admitted = await track.mirror.revision(source, ref, ref)
+            return
+    try:
+        commit = (await track.mirror.update([branch])).get(branch)
+    except ConfigError:
+        commit = None  # no branch can have that name
     if commit is None:
         raise UsageError(
-            f"{ref!r} is no branch of source {track.source.name}", hint="Give a branch or a full commit id."
+            f"{ref!r} is neither a branch of source {source} nor a commit that was fetched",
+            hint="Give a branch, or at least seven digits of the id of a commit on a branch that a target follows.",
         )
-    track.admitted = await track.mirror.revision(track.source.name, ref, commit)
+    track.admitted = await track.mirror.revision(source, branch, commit)
 
 
 async def _pin(fleet: Fleet, loop: TargetLoop, directory: Path, failed: dict[str, GitsyncdError]) -> None:

@@ -113,6 +113,8 @@ def delete(options: argparse.Namespace) -> int:
     answer = _ask(_load(options), "delete", target=options.target)
     left = answer["remaining"]
     lines = [f"{options.target}: {answer['deleted']} objects deleted"]
+    if answer["released"]:
+        lines.append(f"  {answer['released']} objects are no longer its own, and stay")
     lines += [f"  {masked(item['object'])}: {masked(item['error'])}\n    fix: {masked(item['hint'])}" for item in left]
     print_answer(options, answer, lambda: "\n".join(lines))
     return DIFFERS if left else DONE

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from gitsyncd.model.errors import GitsyncdError, KindUnknown, PlanRefused, Stand
 from gitsyncd.model.inventory import Entry, EntryState
 from gitsyncd.model.manifest import Desired
 from gitsyncd.model.observed import Observed
+from gitsyncd.model.plan import Operation
 from gitsyncd.model.report import HealthStatus, TargetState
 from gitsyncd.model.source import Repository, Source
 from gitsyncd.model.target import Policy, Target
@@ -334,8 +335,9 @@ class Control:
         if not results:
             raise UsageError(f"no target {name!r} owns anything", hint="See what there is: gitsyncd status")
         return {
-            "deleted": sum(deleted for deleted, _ in results),
-            "remaining": [item for _, left in results for item in left],
+            "deleted": sum(result.deleted for result in results),
+            "released": sum(result.released for result in results),
+            "remaining": [item for result in results for item in result.left],
         }
 
     def _require_deletable(self, name: str, view: ClusterView) -> None:
@@ -357,7 +359,7 @@ class Control:
     def _loop_on(self, name: str, view: ClusterView) -> TargetLoop | None:
         return next((loop for loop in self._targets if loop.target.name == name and loop.view is view), None)
 
-    async def _delete_on(self, name: str, view: ClusterView) -> tuple[int, list[dict[str, Any]]]:
+    async def _delete_on(self, name: str, view: ClusterView) -> _Deleted:
         loop = self._loop_on(name, view)
         target = loop.target if loop is not None else self._ghost(name, view)
         if loop is None:
@@ -370,12 +372,14 @@ class Control:
         nowhere = Source(name="", repository=Repository(url=""), branch="", interval=timedelta(0), timeout=timedelta(0))
         return Target(name=name, cluster=view.cluster.name, source=nowhere, path="", policy=Policy())
 
-    async def _prune_all(self, target: Target, view: ClusterView) -> tuple[int, list[dict[str, Any]]]:
+    async def _prune_all(self, target: Target, view: ClusterView) -> _Deleted:
         """Delete, and look again while finalizers hold something, for as long as a person would wait."""
         before = len(view.inventories[target.name].entries)
+        released: set[ObjectId] = set()
         deadline = self._clock.monotonic() + GONE_WITHIN_S
         while True:
-            left = await self._prune_once(target, view)
+            left, let_go = await self._prune_once(target, view)
+            released |= let_go
             remaining = view.inventories[target.name].entries if target.name in view.inventories else {}
             held = [object_id for object_id, entry in remaining.items() if entry.state is EntryState.DELETING]
             if not held or left or self._clock.monotonic() > deadline:
@@ -390,10 +394,10 @@ class Control:
             }
             for object_id in held
         ]
-        return before - len(remaining), left
+        return _Deleted(deleted=before - len(remaining) - len(released), released=len(released), left=left)
 
-    async def _prune_once(self, target: Target, view: ClusterView) -> list[dict[str, Any]]:
-        """One pass over what a target owns; what could not be deleted."""
+    async def _prune_once(self, target: Target, view: ClusterView) -> tuple[list[dict[str, Any]], set[ObjectId]]:
+        """One pass over what a target owns: what could not be deleted, and what is no longer its own and stays."""
         inventory = view.inventories[target.name]
         observed: dict[ObjectId, Observed] = {}
         unseen: dict[ObjectId, GitsyncdError] = {}
@@ -434,11 +438,22 @@ class Control:
             await view.api.drop_history(target.name)
             view.inventories.pop(target.name, None)
         failed = [(o.change.id, o.error) for o in outcomes if o.error is not None]
-        return [_problem(str(object_id), error) for object_id, error in [*failed, *unseen.items()]]
+        released = {c.id for c in todo.changes if c.operation is Operation.RELEASE and c.observed is not None}
+        return [_problem(str(object_id), error) for object_id, error in [*failed, *unseen.items()]], released
 
     def _chosen(self, names: Sequence[str]) -> list[TargetLoop]:
         """Loops by `name` or `name@cluster`. Raises `UsageError` for a name that matches none."""
         return choose(self._targets, names)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Deleted:
+    """What came of deleting all that a target owns on one cluster."""
+
+    deleted: int
+    released: int
+    """Objects that stay: of another target by now, or told by an annotation not to be deleted."""
+    left: list[dict[str, Any]]
 
 
 def _named(target: str, names: Sequence[str]) -> bool:

@@ -81,7 +81,9 @@ class Mirror(Protocol):
         """
 
     async def revision(self, source: str, branch: str, commit: str) -> Revision:
-        """The facts of a commit that the mirror holds. Raises `RevisionNotFound`."""
+        """The facts of a commit that the mirror holds; the first seven digits of its id, or more, are enough where no
+        other has them. Raises `RevisionNotFound`.
+        """
 
     async def descends(self, commit: str, ancestor: str) -> bool:
         """Whether `ancestor` is reachable from `commit` (or is it). False when the mirror does not know `ancestor`."""

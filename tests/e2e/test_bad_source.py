@@ -153,13 +153,24 @@ def test_the_first_commit_of_an_empty_repository_is_applied(world: World) -> Non
 
 
 def test_a_plan_of_a_branch_that_is_not_there_says_so(world: World) -> None:
-    ran = world.agent.run("plan", "good", "--ref", "no-such-branch")
+    for ref in ("no-such-branch", "main~0", "0123456789"):
+        ran = world.agent.run("plan", "good", "--ref", ref)
 
-    assert ran.code == 2
-    what, fix = ran.complaint
-    assert "'no-such-branch'" in what
-    assert "good" in what
-    assert "branch" in fix
+        assert ran.code == 2
+        what, fix = ran.complaint
+        assert repr(ref) in what
+        assert "good" in what
+        assert "branch" in fix
+
+
+def test_a_plan_of_a_commit_by_its_first_digits_and_of_a_whole_name_of_a_branch(world: World) -> None:
+    world.daemon.wait_for("target in sync", target="good@here")
+    ran = world.agent.run("status", "good", "--output", "json")
+    admitted = ran.json["targets"][0]["admitted"].rpartition(":")[2]
+
+    for ref in (admitted, admitted[:8], "refs/heads/main"):
+        planned = world.agent.run("plan", "good", "--ref", ref, "--output", "json")
+        assert planned.json["targets"][0]["revision"].endswith(admitted)
 
 
 def test_an_approval_of_what_is_not_held_or_refused_is_refused(world: World) -> None:

@@ -62,8 +62,10 @@ class Repo:
         return {branch: self.heads.get(branch) for branch in branches}
 
     async def revision(self, source: str, branch: str, commit: str) -> Revision:
-        if commit not in self.commits:
+        begin_so = [name for name in self.commits if name.startswith(commit)]
+        if len(begin_so) != 1:
             raise RevisionNotFound(f"no commit {commit}")
+        (commit,) = begin_so
         approvals = self.commits[commit].trailers
         return Revision(source=source, branch=branch, commit=commit, committed_at=BEGIN, approvals=approvals)
 

@@ -289,12 +289,28 @@ async def test_delete_takes_all_that_a_suspended_target_owns() -> None:
 
         answer = await world.control.delete("web")
 
-        assert answer == {"deleted": 20, "remaining": []}
+        assert answer == {"deleted": 20, "released": 0, "remaining": []}
         assert ("edge", "web") not in world.cluster.inventories
         assert world.live(map_id("y")) is not None
         await world.rest(600)
         assert world.live(map_id("m00")) is None
         assert world.live(widget_id("none")) is None
+
+
+async def test_delete_tells_what_it_let_go_from_what_it_deleted() -> None:
+    world = World(["web"])
+    stays = config_map("stays", annotations={"gitsyncd.dev/prune": "disabled"})
+    world.repo.commit({"web": [config_map("goes"), stays]})
+    async with world:
+        await world.in_sync()
+        world.control.suspend("web", timedelta(hours=1), "to be deleted")
+        await world.until(lambda: world.state("web") == "suspended")
+
+        answer = await world.control.delete("web")
+
+    assert answer == {"deleted": 1, "released": 1, "remaining": []}
+    assert world.live(map_id("stays")) is not None
+    assert world.live(map_id("goes")) is None
 
 
 async def test_delete_touches_no_cluster_while_one_of_them_refuses_it() -> None:

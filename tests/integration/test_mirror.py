@@ -21,6 +21,7 @@ from dulwich.pack import Pack
 
 from gitsyncd.edges.git.caps import Caps
 from gitsyncd.edges.git.mirror import GitMirror
+from gitsyncd.edges.git.store import ObjectStore
 from gitsyncd.model.errors import (
     ConfigError,
     ManifestInvalid,
@@ -285,6 +286,28 @@ async def test_who_changed_a_path_is_told_newest_first(server: GitServer, tmp_pa
         assert [await mirror.touching("web", each) for each in (other, second)] == [[], [second]]
         with pytest.raises(RevisionNotFound):
             await mirror.touching("web", "1" * 40)
+
+
+async def test_the_first_digits_of_a_commit_are_enough_where_no_other_has_them(
+    server: GitServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repo = server.create("fleet")
+    first = repo.commit({"a.yaml": "a: 1\n"})
+    second = repo.commit({"a.yaml": "a: 2\n"})
+    tree = repo.git("rev-parse", "main^{tree}")
+    async with opened(tmp_path / "mirror", server.url("fleet")) as mirror:
+        await mirror.update(["main"])
+
+        for digits in (7, 8, 13, 39, 40):
+            found = await mirror.revision("fleet", "main", first[:digits])
+            assert found.commit == first
+        for none in (first[:6], tree[:10], "0" * 10, ""):
+            with pytest.raises(RevisionNotFound):
+                await mirror.revision("fleet", "main", none)
+
+        monkeypatch.setattr(ObjectStore, "beginning", lambda _store, _digits: {first, second, tree})
+        with pytest.raises(RevisionNotFound, match=f"several commits begin with {first[:9]}"):
+            await mirror.revision("fleet", "main", first[:9])
 
 
 async def test_links_to_files_below_the_path_are_followed_and_all_others_refused(

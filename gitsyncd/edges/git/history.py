@@ -46,6 +46,22 @@ def with_trailer(message: str, name: str, value: str) -> str:
     return f"{text}{between}{name}: {value}\n"
 
 
+_FEWEST_DIGITS = 7
+
+
+def whole_id(store: ObjectStore, commit: str) -> str:
+    """The id of the one commit that begins so: seven digits at least. What names none is given back as it is.
+
+    Raises `RevisionNotFound` where several commits begin so, `MirrorDamaged`.
+    """
+    if is_id(commit) or not re.fullmatch(rf"[0-9a-f]{{{_FEWEST_DIGITS},39}}", commit):
+        return commit
+    found = [name for name in sorted(store.beginning(commit)) if store.find(name)[0] == COMMIT]
+    if len(found) > 1:
+        raise RevisionNotFound(f"several commits begin with {commit}: {', '.join(found)}", hint="Write more digits.")
+    return found[0] if found else commit
+
+
 def read_commit(store: ObjectStore, commit: str) -> Commit:
     """Raises `RevisionNotFound` when the mirror does not have it, `MirrorDamaged`."""
     if not is_id(commit):

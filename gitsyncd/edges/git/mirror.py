@@ -23,7 +23,7 @@ from gitsyncd.edges.child.process import ChildResult, Ending, Limits, python_mod
 from gitsyncd.edges.git import history, local, tree
 from gitsyncd.edges.git.caps import Caps
 from gitsyncd.edges.git.directory import MirrorDirectory, local_error, private
-from gitsyncd.edges.git.format import COMMIT
+from gitsyncd.edges.git.format import COMMIT, Commit
 from gitsyncd.edges.git.http import HttpRemote
 from gitsyncd.edges.git.remote import Remote
 from gitsyncd.edges.git.ssh import SshRemote
@@ -128,12 +128,20 @@ class GitMirror:
             ) from error
 
     async def revision(self, source: str, branch: str, commit: str) -> Revision:
-        """The facts of a commit that the mirror holds. Raises `RevisionNotFound`, `MirrorDamaged`."""
-        found = await self.read(lambda store: history.read_commit(store, commit))
+        """The facts of a commit that the mirror holds; the first digits of its id are enough where no other has them.
+
+        Raises `RevisionNotFound`, `MirrorDamaged`.
+        """
+
+        def look(store: ObjectStore) -> tuple[str, Commit]:
+            name = history.whole_id(store, commit)
+            return name, history.read_commit(store, name)
+
+        name, found = await self.read(look)
         return Revision(
             source=source,
             branch=branch,
-            commit=commit,
+            commit=name,
             committed_at=found.committed_at,
             approvals=history.approvals(found.message),
         )

@@ -120,6 +120,17 @@ class ObjectStore:
                 break
         return None
 
+    def beginning(self, digits: str) -> set[str]:
+        """Ids of objects that begin with these hexadecimal digits, two at least. Raises `MirrorDamaged`."""
+        whole_bytes = bytes.fromhex(digits[: len(digits) // 2 * 2])
+        found: set[str] = set()
+        for pack in self._packs:
+            try:
+                found.update(name.hex() for name in pack.pack.index.iter_prefix(whole_bytes))
+            except Exception as error:
+                raise self._damaged(f"the index of {pack.name} cannot be read ({type(error).__name__})") from error
+        return {name for name in found if name.startswith(digits)}
+
     def find(self, object_id: str) -> tuple[int, bytes]:
         """Type and content. Raises `ObjectMissing`, `MirrorDamaged`."""
         found = self._locate(object_id)
