@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import yaml
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from gitsyncd.edges.yaml import scalars
@@ -89,11 +90,33 @@ def manifest(value: Any) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x"}, "data": value}
 
 
+def leaves(value: Any) -> Iterator[Any]:
+    """Keys and scalars, in the order in which they are written."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield key
+            yield from leaves(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from leaves(item)
+    else:
+        yield value
+
+
+def is_true_to(text: str, value: Any) -> bool:
+    """Whether PyYAML reads the text of it as it was. Deep in a narrow page its emitter folds a line in the midst of an
+    escape, and what it has written then means something else to every reader.
+    """
+    read = yaml.load(text, Loader=yaml.BaseLoader)
+    return all(then == now for then, now in zip(leaves(value), leaves(read), strict=True) if isinstance(then, str))
+
+
 @given(VALUES, STYLES)
 def test_what_is_written_as_yaml_is_read_back(value: Any, style: dict[str, Any]) -> None:
-    text = yaml.dump(manifest(value), Dumper=Quoting, **style).encode()
+    text = yaml.dump(manifest(value), Dumper=Quoting, sort_keys=False, **style)
+    assume(is_true_to(text, manifest(value)))
 
-    (declared,) = Reader().read(text)
+    (declared,) = Reader().read(text.encode())
 
     assert spelled(json.loads(declared.body)["data"]) == spelled(as_json(value))
 
