@@ -50,7 +50,7 @@ def make_parser() -> argparse.ArgumentParser:
             epilog=f"examples:\n  {examples}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        either = sub.add_mutually_exclusive_group()
+        either = sub.add_mutually_exclusive_group() if _REF in arguments else sub
         for argument in arguments:
             names, settings = argument
             (either if argument in (_REF, _DIR) else sub).add_argument(*names, **settings)
