@@ -1,5 +1,6 @@
 """What others on the API server notice of a first sync: how long a bystander's GETs take, and whether anybody is told to
-slow down. The daemon is an ordinary service account here, as priority and fairness sort requests by user.
+slow down. The daemon is an ordinary service account here, as priority and fairness sort requests by user; so is the bare
+client that sends the same objects in its turn, for what part of it is the daemon's doing.
 """
 
 from __future__ import annotations
@@ -8,12 +9,17 @@ import asyncio
 import json
 import ssl
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 
+from tests.bench.bodies import bodies
 from tests.bench.daemon import Run
-from tests.bench.stage import Stage, say
+from tests.bench.first import floor_once
+from tests.bench.stage import AGENT, TARGET, Stage, say
 from tests.bench.table import Row, percentile
 from tests.sandbox import Cluster
 
@@ -29,22 +35,25 @@ def measure(stage: Stage) -> list[Row]:
 async def _measure(stage: Stage) -> list[Row]:
     rest: list[float] = []
     during: list[float] = []
+    beside_bare: list[float] = []
     told = 0
+    sent = bodies(stage.files, agent=AGENT, target=TARGET)
     for number in range(stage.rounds + 1):
-        with stage.cluster() as cluster:
-            cluster.grant(":".join(ACCOUNT))
-            cluster.grant("bob", "view")
+        with _shared(stage) as (cluster, token):
             agent = stage.agent(cluster)
-            token = cluster.service_account_token(*ACCOUNT)
             agent.cluster(cluster.name, cluster.kubeconfig_for(f"system:serviceaccount:{':'.join(ACCOUNT)}", token))
             calm = await _gets(cluster, asyncio.create_task(asyncio.sleep(AT_REST_S)))
             with Run(agent) as run:
                 busy = await _gets(cluster, asyncio.create_task(_applied(run)))
             slowed = _refused(cluster.audit_log)
+        with _shared(stage) as (cluster, token):
+            bare = asyncio.create_task(asyncio.to_thread(floor_once, stage.folder, cluster, sent, token))
+            beside = await _gets(cluster, bare)
         say(f"polite {number}/{stage.rounds}: {len(calm)} GETs at rest, {len(busy)} during, {slowed} x 429")
         if number:
             rest += calm
             during += busy
+            beside_bare += beside
             told += slowed
     return [
         Row(
@@ -59,6 +68,17 @@ async def _measure(stage: Stage) -> list[Row]:
             note="the samples kept are the medians",
         ),
         Row(
+            name="bystander-beside-bare",
+            what="the same, against the same while a bare client sends these objects",
+            unit="ms",
+            ours=percentile(during, 99),
+            floor=percentile(beside_bare, 99),
+            floor_is="beside the bare client",
+            at_most=1.1,
+            samples={"ours": [percentile(during, 50)], "floor": [percentile(beside_bare, 50)]},
+            note="the samples kept are the medians",
+        ),
+        Row(
             name="told-to-slow-down",
             what="answers 429 in these first syncs, to anybody",
             unit="answers",
@@ -69,11 +89,20 @@ async def _measure(stage: Stage) -> list[Row]:
     ]
 
 
+@contextmanager
+def _shared(stage: Stage) -> Iterator[tuple[Cluster, str]]:
+    """A cluster with an ordinary account that applies, its token, and a bystander."""
+    with stage.cluster() as cluster:
+        cluster.grant(":".join(ACCOUNT))
+        cluster.grant("bob", "view")
+        yield cluster, cluster.service_account_token(*ACCOUNT)
+
+
 async def _applied(run: Run) -> None:
     await asyncio.to_thread(run.wait_for, "target in sync")
 
 
-async def _gets(cluster: Cluster, until: asyncio.Task[None]) -> list[float]:
+async def _gets(cluster: Cluster, until: asyncio.Task[Any]) -> list[float]:
     """Milliseconds of each of a bystander's GETs, one every 10 ms, for as long as that takes."""
     tls = ssl.create_default_context(cafile=str(cluster.ca_file))
     headers = {"Authorization": f"Bearer {cluster.tokens['bob']}"}
