@@ -17,6 +17,7 @@ from gitsyncd.engine.update_loop import UpdateLoop
 from gitsyncd.model.target import Images
 
 if TYPE_CHECKING:
+    from gitsyncd.core.reference import Reference
     from gitsyncd.engine.ports import Calendar, Clock, FileEditor, ImageRegistry, Log, MergeRequests, Store, Writer
     from gitsyncd.engine.supervise import Tasks
     from gitsyncd.model.target import Agent
@@ -48,6 +49,10 @@ class Automation:
         self._agent: Agent | None = None
         self._registry: ImageRegistry | None = None
         self._writers: list[Writer] = []
+
+    def digest_of(self, image: Reference) -> str:
+        """Of an image that some policy selected, as far as it is known; else empty."""
+        return next((digest for loop in self.policies if (digest := loop.digest_of(image))), "")
 
     async def adopt(self, images: Images, agent: Agent, tasks: Tasks | None, pushed: Callable[[Update], None]) -> None:
         """Make what there is what is wanted. `pushed` is told of each commit that a remote has taken."""

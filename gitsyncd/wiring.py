@@ -182,6 +182,7 @@ class Fleet:
             lambda update: self.edges.images.writer(self.configuration.agent, update),
             lambda update: self.edges.images.requests(self.configuration.agent, update),
             self.edges.images.editor(),
+            digest=lambda image: self.automation.digest_of(image) if self.automation is not None else "",
             clock=self.clock,
             log=log,
             pushed=self._look_at,

@@ -321,9 +321,19 @@ def _known_before(policy: ImagePolicy, tag: str, current: str, past: Past) -> He
     if past.locked:
         return Held(tag=tag, reason=Reason.LOCKED, detail=past.locked)
     for entry in past.quarantined:
-        if _names(entry, policy, tag):
+        if _names(entry, policy, tag) or _is_twin(entry, policy, tag):
             return Held(tag=tag, reason=Reason.QUARANTINED, detail=entry.reason)
     return None
+
+
+def _is_twin(entry: Quarantined, policy: ImagePolicy, tag: str) -> bool:
+    """Whether the tag is as good as one that is listed, as `1.1` and `v1.1.0` are beside `1.1.0`: most often they are
+    the same image.
+    """
+    if not entry.tag or not same_image(entry.image, policy.image):
+        return False
+    rank = key_of(tag, policy)
+    return rank is not None and rank == key_of(entry.tag, policy)
 
 
 def _against(policy: ImagePolicy, found: Found, current: str, past: Past, now: datetime) -> Held | None:

@@ -28,7 +28,7 @@ from gitsyncd.model.image import Choice, Found, Held, ImagePolicy, Origin, Reaso
 from gitsyncd.model.units import rfc3339
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Sequence
+    from collections.abc import Awaitable, Collection, Sequence
 
     from gitsyncd.core.reference import Reference
     from gitsyncd.engine.marked_branch import MarkedBranch
@@ -89,6 +89,8 @@ class PolicyLoop:
         self.looks = 0
         """That are over, good or bad."""
         self.lock: Lock | None = None
+        self._was_locked = False
+        """At the last choice, which is then what stood there."""
         self._registry = registry
         self._clock = clock
         self._calendar = calendar
@@ -158,7 +160,7 @@ class PolicyLoop:
             except GitsyncdError as error:
                 self._failed(error)
             except Exception:
-                self.selected = None
+                self.selected, self.looked_at = None, None
                 raise
             finally:
                 self.looks += 1
@@ -190,7 +192,8 @@ class PolicyLoop:
         self._recovered()
         if self._locked() and not past.locked:
             return  # the look that the lock has rung for says what waits
-        self._say_held(choice.held)
+        self._was_locked = bool(past.locked)
+        self._say_held(choice.held, set(tags))
         self._take(choice, past, now)
 
     async def _choose(self, order: Sequence[str], past: Past, now: datetime) -> Choice:
@@ -277,7 +280,8 @@ class PolicyLoop:
 
     # --- What is told --------------------------------------------------------------------------------------------
 
-    def _say_held(self, held: Sequence[Held]) -> None:
+    def _say_held(self, held: Sequence[Held], listed: Collection[str]) -> None:
+        """Once per tag and reason, for as long as there is that tag."""
         for each in held:
             if (each.tag, each.reason) not in self._told:
                 self._log.info(
@@ -288,7 +292,8 @@ class PolicyLoop:
                     reason=each.reason,
                     detail=each.detail or None,
                 )
-        self._told = {(each.tag, str(each.reason)) for each in held}
+        self._told = {(tag, reason) for tag, reason in self._told if tag in listed}
+        self._told |= {(each.tag, str(each.reason)) for each in held}
 
     def _failed(self, error: GitsyncdError) -> None:
         self.selected = None
@@ -348,9 +353,22 @@ class PolicyLoop:
                 f"{self.policy.name} {done}, which is forgotten when the daemon ends: {error}", hint=error.hint
             ) from error
 
+    def digest_of(self, image: Reference) -> str:
+        """Of an image that this policy selected last, or selected once and knows what it was made from; else empty."""
+        if not same_image(image.name, self.policy.image):
+            return ""
+        if self.known is not None and self.known.tag == image.tag:
+            return self.known.digest
+        return next((digest for tag, digest in reversed(self._origins) if tag == image.tag), "")
+
     @property
     def may_write(self) -> bool:
         return not self._locked()
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether nobody knows what the policy wants now, or somebody wants it not to be written."""
+        return self.error is not None or self.looked_at is None or self._was_locked or not self.may_write
 
     # --- What is remembered --------------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from gitsyncd.core.request_text import rollback_request
 from gitsyncd.model.errors import (
     ClusterError,
     PushContended,
+    PushRefused,
     RenderError,
     RevisionNotFound,
     SourceError,
@@ -31,6 +32,7 @@ from gitsyncd.model.update import Author, MergeRequest, Proposal, Restored, Tip,
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from gitsyncd.core.reference import Reference
     from gitsyncd.engine.facts import Gatherer
     from gitsyncd.engine.ports import Clock, FileEditor, Log, MergeRequests, Writer
     from gitsyncd.engine.target_loop import TargetLoop
@@ -54,7 +56,7 @@ class Way:
     tip: str
     """The branch as it was looked at: what is below the path there gives way."""
     commits: tuple[str, ...]
-    """What must not come back: the start, and the commit that brought what it has."""
+    """What must not come back: the commit that brought what the start has, and the start if it changed it, too."""
     images: tuple[Quarantined, ...]
     """Of the start, and not of the end."""
     reverted: tuple[str, ...] = ()
@@ -89,15 +91,18 @@ class Rollback:
         requests: Callable[[Update], MergeRequests | None],
         editor: FileEditor,
         *,
+        digest: Callable[[Reference], str],
         clock: Clock,
         log: Log,
         pushed: Callable[[Update], None],
     ) -> None:
+        """`digest` is that of an image that some policy selected, or empty."""
         self._gatherers = gatherers
         self._images = images
         self._writer = writer
         self._requests = requests
         self._editor = editor
+        self._digest = digest
         self._clock = clock
         self._log = log
         self._pushed = pushed
@@ -130,6 +135,8 @@ class Rollback:
             end = await self._last_good(loop, start, others, barred, passed_over)
         latest = history.passages[0] if history.passages else None
         brought = [latest.commit] if latest is not None and content and latest.content == content else []
+        if not brought or await loop.track.mirror.touching(loop.target.path, start):
+            brought = [start, *brought]  # else it is of others, and may be a good one of theirs
         return Way(
             target=loop.target.id,
             path=loop.target.path,
@@ -138,7 +145,7 @@ class Rollback:
             start=start,
             end=end,
             tip=tip,
-            commits=tuple(dict.fromkeys([start, *brought])),
+            commits=tuple(dict.fromkeys(brought)),
             images=await self._kept_out(loop, start, end),
             reverted=reverted,
             passed_over=tuple(passed_over),
@@ -156,13 +163,16 @@ class Rollback:
 
     async def _barred(self, loop: TargetLoop, tip: str, history: History) -> Barred:
         mirror, path = loop.track.mirror, loop.target.path
-        commits = {entry.commit.lower(): entry for entry in (await self._quarantine(loop, tip)).commits}
+        quarantine = await self._quarantine(loop, tip)
+        commits = {entry.commit.lower(): entry for entry in quarantine.commits}
         trees = set()
         for commit in commits:
             with suppress(RevisionNotFound):  # of another branch, or of before a rewritten history
                 if await mirror.touching(path, commit):
                     trees.add(await self._tree(loop, commit))
-        return Barred(commits=commits, contents=contents_of(history, commits), trees=trees - {""})
+        return Barred(
+            commits=commits, contents=contents_of(history, commits), trees=trees - {""}, images=quarantine.images
+        )
 
     async def _quarantine(self, loop: TargetLoop, tip: str) -> Quarantine:
         try:
@@ -196,7 +206,7 @@ class Rollback:
             # What a commit wants is told by the agent file, too, and that may have changed: its files have not.
             if tree == present:
                 continue
-            if barred.against(passage.commit, passage.content, tree):
+            if barred.against(passage.commit, passage.content, tree, passage.images or ()):
                 passed_over.append(passage.commit)
             elif tree:
                 return passage.commit
@@ -241,7 +251,7 @@ class Rollback:
             )
         if content == present:
             raise UsageError(f"{target.id} has what {end[:12]} wants: there is nothing to go back from", hint=another)
-        if why := barred.against(end, content, tree):
+        if why := barred.against(end, content, tree, await self._images_of(loop, end)):
             raise UsageError(
                 f"{end[:12]} {why}",
                 hint=f"Name another one, or let it come back first: remove its entry from {QUARANTINE_FILE}.",
@@ -262,14 +272,16 @@ class Rollback:
             return ""
 
     async def _kept_out(self, loop: TargetLoop, start: str, end: str) -> tuple[Quarantined, ...]:
-        """What cannot be rendered has no images to speak of."""
-        gatherer = self._gatherers[loop.target.id]
         try:
-            before = {found.image for found in images_of((await gatherer.at(start)).manifests.values())}
-            after = {found.image for found in images_of((await gatherer.at(end)).manifests.values())}
+            before, after = await self._images_of(loop, start), await self._images_of(loop, end)
         except (RenderError, ClusterError, RevisionNotFound):
-            return ()
-        return kept_out(before, after, self._images().policies)
+            return ()  # what cannot be rendered has no images to speak of
+        return kept_out(before, after, self._images().policies, self._digest)
+
+    async def _images_of(self, loop: TargetLoop, commit: str) -> set[str]:
+        """As its manifests name them. Raises `RenderError`, `ClusterError`, `RevisionNotFound`."""
+        wanted = await self._gatherers[loop.target.id].at(commit)
+        return {found.image for found in images_of(wanted.manifests.values())}
 
     # --- going it ------------------------------------------------------------------------------------------------
 
@@ -287,6 +299,11 @@ class Rollback:
         commits = [QuarantinedCommit(commit=commit, reason=reason, since=now) for commit in way.commits]
 
         def propose(tip: Tip) -> Proposal:
+            if apart and tip.others:
+                raise PushRefused(
+                    f"branch {apart} has commits of others, such as {tip.others[:12]}: it stays as it is",
+                    hint="Merge that branch or delete it, and ask again: a fresh one is made.",
+                )
             content = tip.files.get(QUARANTINE_FILE, b"")
             known = self._editor.quarantined(QUARANTINE_FILE, content).commits if content else ()
             if way.end in {entry.commit.lower() for entry in known}:
@@ -310,20 +327,19 @@ class Rollback:
                 f"{way.branch} has the content of {way.end[:12]} under {way.path or '/'} already",
                 hint=f"Look at it now: gitsyncd sync {way.target}",
             )
-        url = await requests.ensure(_request(way, reason, apart, update)) if requests is not None else ""
-        if written is None:
-            return {**way.as_json(), "commit": None, "pull_request": url}
-        self._log.warning(
-            "rollback committed",
-            target=way.target,
-            **{"from": way.start},
-            to=way.end,
-            commit=written.commit,
-            quarantined=[str_of(entry) for entry in way.images],
-            reverted=list(way.reverted),
-        )
-        self._pushed(update)
-        return {**way.as_json(), "commit": written.commit, "pull_request": url or None}
+        if written is not None:
+            self._log.warning(
+                "rollback committed",
+                target=way.target,
+                **{"from": way.start},
+                to=way.end,
+                commit=written.commit,
+                quarantined=[str_of(entry) for entry in way.images],
+                reverted=list(way.reverted),
+            )
+            self._pushed(update)
+        url = await requests.ensure(_request(way, reason, apart, update)) if requests is not None else None
+        return {**way.as_json(), "commit": written.commit if written is not None else None, "pull_request": url}
 
     def _update(self, loop: TargetLoop, *, by_request: bool) -> Update:
         """Whose credentials are used. Raises `UsageError` where nobody can be asked to merge."""

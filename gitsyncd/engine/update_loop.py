@@ -118,6 +118,7 @@ class UpdateLoop:
         self._say_problems()
         chosen = self._chosen()
         if chosen is None or not (chosen or self._requests):
+            self.error, self._failures = None, 0  # nothing is wanted that could fail
             return
         try:
             try:
@@ -140,13 +141,13 @@ class UpdateLoop:
         return {
             loop.policy.name: (loop.policy, loop.selected)
             for loop in self.policies
-            if loop.selected is not None and not _is_in_doubt(loop)
+            if loop.selected is not None and not loop.is_in_doubt
         }
 
     @property
     def waits_for(self) -> Sequence[str]:
         """Policies in doubt for which a branch of its own stays as it is."""
-        return [loop.policy.name for loop in self.policies if self.update.push_branch and _is_in_doubt(loop)]
+        return [loop.policy.name for loop in self.policies if self.update.push_branch and loop.is_in_doubt]
 
     def _holds(self, chosen: Choices, changes: Sequence[ImageChange]) -> bool:
         """Whether these changes are what is wanted still. A policy that none of them is of does not matter."""
@@ -163,7 +164,7 @@ class UpdateLoop:
             self._done(written)
         pending = [change for change in pending if change.file not in self._unwritable]
         if self._holds(chosen, pending):
-            await self._request(pending)
+            await self._request(pending, has_moved=written is not None)
         return written is not None
 
     async def _commit(self, chosen: Choices) -> Written | None:
@@ -211,10 +212,11 @@ class UpdateLoop:
                 wrong[file] = error
         return files, wrong
 
-    async def _request(self, changes: Sequence[ImageChange]) -> None:
+    async def _request(self, changes: Sequence[ImageChange], *, has_moved: bool) -> None:
         """Let the forge have one request for all that is not merged yet, or none. Raises `ForgeError`.
 
-        It is asked when something moved, and once after a start: a person who closed the request is not overruled.
+        It is asked when something moved (the branch has, or what is wanted), and once after a start: a person who
+        closed the request is not overruled.
         """
         update = self.update
         if self._requests is None or update.pull_request is None:
@@ -228,12 +230,14 @@ class UpdateLoop:
                 labels=update.pull_request.labels,
                 agent=self._agent,
             )
-        if self._settled_requests and wanted == self._requested:
+        if self._settled_requests and wanted == self._requested and not has_moved:
             return
         if wanted is not None:
             self.request_url = await self._requests.ensure(wanted)
         elif not await self._others():
-            await self._requests.withdraw(update.pushed, update.branch, "Everything of this has arrived otherwise.")
+            await self._requests.withdraw(
+                update.pushed, update.branch, "Nothing of this is wanted any more, or it has arrived otherwise."
+            )
             self.request_url = ""
         self._requested, self._settled_requests = wanted, True
 
@@ -331,11 +335,6 @@ class UpdateLoop:
         except (TypeError, ValueError):
             commits = []
         self._commits = [at for at in commits if at.tzinfo is not None]
-
-
-def _is_in_doubt(loop: PolicyLoop) -> bool:
-    """Whether nobody knows what the policy wants now, or somebody wants it not to be written."""
-    return loop.error is not None or not loop.may_write or loop.looked_at is None
 
 
 def _due(sight: Sight, chosen: Choices) -> dict[str, dict[Mark, str]]:

@@ -145,7 +145,9 @@ class MemoryWriter:
             base = {**self.files, **self.apart} if onto and self.others else dict(self.files)
             proposal = propose(Tip(commit=f"{stand:040}", files=base, others=self.others if onto else ""))
             there = self.apart if onto else self.files
-            if proposal is None or all(there.get(path) == new for path, new in proposal.files.items()):
+            if proposal is None:
+                return None
+            if not proposal.restored and all(there.get(path) == new for path, new in proposal.files.items()):
                 return None
             meanwhile, self.meanwhile = self.meanwhile, None
             if meanwhile:

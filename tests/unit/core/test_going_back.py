@@ -69,4 +69,4 @@ def test_what_is_barred_is_the_commit_and_whatever_is_equal_to_it(
 ) -> None:
     barred = Barred(commits={BAD: QuarantinedCommit(commit=BAD, reason="crashes")}, contents={"x"}, trees={"t"})
 
-    assert barred.against(commit, content, tree) == why
+    assert barred.against(commit, content, tree, ["x.example/a:1"]) == why
