@@ -58,7 +58,9 @@ class Way:
     commits: tuple[str, ...]
     """What must not come back: the commit that brought what the start has, and the start if it changed it, too."""
     images: tuple[Quarantined, ...]
-    """Of the start, and not of the end."""
+    """Of the start, and not of the end, as they are named there."""
+    listed: tuple[Quarantined, ...]
+    """The same, with the digest of each as far as it is known."""
     reverted: tuple[str, ...] = ()
     """Commits on the way from the start to the tip: never looked at, and taken back as well."""
     passed_over: tuple[str, ...] = ()
@@ -133,6 +135,10 @@ class Rollback:
         else:
             others = good_ones(history, content)
             end = await self._last_good(loop, start, others, barred, passed_over)
+        before, after = await self._images_of(loop, start), await self._images_of(loop, end)
+        if before is None or after is None:
+            before = after = set()  # what cannot be rendered has no images to speak of
+        policies = self._images().policies
         latest = history.passages[0] if history.passages else None
         brought = [latest.commit] if latest is not None and content and latest.content == content else []
         if not brought or await loop.track.mirror.touching(loop.target.path, start):
@@ -146,7 +152,8 @@ class Rollback:
             end=end,
             tip=tip,
             commits=tuple(dict.fromkeys(brought)),
-            images=await self._kept_out(loop, start, end),
+            images=kept_out(before, after, policies),
+            listed=kept_out(before, after, policies, self._digest),
             reverted=reverted,
             passed_over=tuple(passed_over),
         )
@@ -251,7 +258,7 @@ class Rollback:
             )
         if content == present:
             raise UsageError(f"{target.id} has what {end[:12]} wants: there is nothing to go back from", hint=another)
-        if why := barred.against(end, content, tree, await self._images_of(loop, end)):
+        if why := barred.against(end, content, tree, await self._images_of(loop, end) or ()):
             raise UsageError(
                 f"{end[:12]} {why}",
                 hint=f"Name another one, or let it come back first: remove its entry from {QUARANTINE_FILE}.",
@@ -271,16 +278,12 @@ class Rollback:
         except (RenderError, RevisionNotFound):
             return ""
 
-    async def _kept_out(self, loop: TargetLoop, start: str, end: str) -> tuple[Quarantined, ...]:
+    async def _images_of(self, loop: TargetLoop, commit: str) -> set[str] | None:
+        """As its manifests name them; None where they cannot be read."""
         try:
-            before, after = await self._images_of(loop, start), await self._images_of(loop, end)
+            wanted = await self._gatherers[loop.target.id].at(commit)
         except (RenderError, ClusterError, RevisionNotFound):
-            return ()  # what cannot be rendered has no images to speak of
-        return kept_out(before, after, self._images().policies, self._digest)
-
-    async def _images_of(self, loop: TargetLoop, commit: str) -> set[str]:
-        """As its manifests name them. Raises `RenderError`, `ClusterError`, `RevisionNotFound`."""
-        wanted = await self._gatherers[loop.target.id].at(commit)
+            return None
         return {found.image for found in images_of(wanted.manifests.values())}
 
     # --- going it ------------------------------------------------------------------------------------------------
@@ -295,7 +298,7 @@ class Rollback:
         requests = self._requests(update) if by_request else None
         apart = f"gitsyncd-rollback-{way.target.replace('@', '-')}" if by_request else ""
         now = rfc3339(self._clock.now())
-        images = [replace(entry, reason=reason, since=now, commit=way.start) for entry in way.images]
+        images = [replace(entry, reason=reason, since=now, commit=way.start) for entry in way.listed]
         commits = [QuarantinedCommit(commit=commit, reason=reason, since=now) for commit in way.commits]
 
         def propose(tip: Tip) -> Proposal:

@@ -170,6 +170,30 @@ async def test_what_is_held_is_told_once_per_tag_and_reason() -> None:
     assert {("1.1.0", "quarantined"), ("1.2.0", "quarantined")} <= set(told)
 
 
+async def test_the_digest_of_a_bad_image_is_listed_beside_its_tag_where_a_policy_knows_it() -> None:
+    """And told as it is named."""
+
+    def job(tag: str) -> list[dict[str, Any]]:
+        image = f"registry.example.com/team/front:{tag}"
+        pod = {"spec": {"containers": [{"name": "c", "image": image}]}}
+        meta = {"name": "front", "namespace": "default"}
+        return [{"apiVersion": "apps/v1", "kind": "Deployment", "metadata": meta, "spec": {"template": pod}}]
+
+    digest = f"sha256:{'d' * 64}"
+    async with World(["web"]) as world:
+        commits = [world.repo.commit({"web": job("1.0.0")})]
+        await world.in_sync(commit=commits[-1])
+        commits.append(world.repo.commit({"web": job("1.1.0")}))
+        await world.in_sync(commit=commits[-1])
+        writer, _ = armed(world)
+        world.parts.rollbacks._digest = lambda image: digest if image.tag == "1.1.0" else ""
+
+        answer = await back(world, commits[0])
+
+    assert answer["quarantined"] == [{"image": "registry.example.com/team/front", "tag": "1.1.0", "digest": None}]
+    assert digest in writer.files[QUARANTINE_FILE].decode()
+
+
 # --- requests --------------------------------------------------------------------------------------------------------
 
 
