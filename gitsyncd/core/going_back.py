@@ -27,6 +27,7 @@ class Barred:
     """What is below the target's path in listed commits that changed it. The others only had what was there."""
 
     images: Collection[Quarantined] = ()
+    """What must not run again."""
 
     def against(self, commit: str, content: str, tree: str, images: Iterable[str]) -> str:
         """Why this commit, which wants these images, is no place to go back to; empty where nothing speaks against

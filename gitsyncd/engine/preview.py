@@ -98,8 +98,8 @@ class Preview:
         if any(notes):
             shown["note"] = "; ".join(filter(None, notes))
         # Only the API server knows whether an object has to be made anew.
-        may_recreate = change.manifest is not None and change.manifest.controls.recreate
-        may_recreate = may_recreate and (change.id.group, change.id.kind) not in NEEDS_APPROVAL
+        is_spared = (change.id.group, change.id.kind) in NEEDS_APPROVAL
+        may_recreate = change.manifest is not None and change.manifest.controls.recreate and not is_spared
         if (fields or may_recreate) and change.operation in _COMPARED:
             try:
                 rows = await self._fields(change)

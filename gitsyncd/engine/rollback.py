@@ -130,7 +130,7 @@ class Rollback:
         content = await self._content(loop, start)
         passed_over: list[str] = []
         if to:
-            end = await self._named(loop, start, to, history)
+            end = await self._named(loop, start, to)
             await self._check(loop, end, barred, present=content)
         else:
             others = good_ones(history, content)
@@ -223,8 +223,8 @@ class Rollback:
             hint=f"Name one: gitsyncd rollback {loop.target.id} --to COMMIT",
         )
 
-    async def _named(self, loop: TargetLoop, start: str, to: str, history: History) -> str:
-        """The whole id of a commit of the branch; the first digits are enough for one of the history.
+    async def _named(self, loop: TargetLoop, start: str, to: str) -> str:
+        """The whole id of a commit of the branch, of which the first digits are enough.
 
         Raises `UsageError`.
         """
@@ -232,9 +232,8 @@ class Rollback:
         to = to.lower()
         if len(to) < _FEWEST_DIGITS:
             raise UsageError(f"{to!r} is too short for a commit", hint="Write at least seven digits of its id.")
-        known = {passage.commit for passage in history.passages if passage.commit.startswith(to)}
         try:
-            revision = await mirror.revision(source.name, source.branch, known.pop() if len(known) == 1 else to)
+            revision = await mirror.revision(source.name, source.branch, to)
         except RevisionNotFound as error:
             raise UsageError(
                 f"{to} is no commit that the mirror of {source.name} has",

@@ -41,7 +41,7 @@ EXIT_CODES: dict[str, tuple[tuple[str, str], ...]] = {
     "plan": (
         ("0", "nothing to do"),
         ("1", "changes"),
-        ("2", "a plan could not be made; those that could are printed"),
+        ("2", "a plan could not be made, or a remote not be asked; what could be planned is printed"),
         ("3", "a guard refuses a plan"),
     ),
     "diff": (("0 to 3", "as `plan`"),),
@@ -52,7 +52,7 @@ EXIT_CODES: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "sync": (
         ("0", "asked for; with `--wait`: in sync and healthy"),
-        ("1", "with `--wait`: not in sync, or not healthy in time"),
+        ("1", "with `--wait`: not in sync with what the remote has now, or not healthy in time"),
         ("2", "no daemon answers, or no such target"),
     ),
     "approve": (("0", "let through"), ("2", "it is not that plan or head any more; no daemon answers")),

@@ -46,6 +46,14 @@ def two_policies(forge: MemoryForge, images: MemoryRegistry, **facts: Any) -> Wo
     )
 
 
+def job(tag: str) -> list[dict[str, Any]]:
+    """A workload that runs that tag of the image."""
+    image = f"registry.example.com/team/front:{tag}"
+    pod = {"spec": {"containers": [{"name": "c", "image": image}]}}
+    meta = {"name": "front", "namespace": "default"}
+    return [{"apiVersion": "apps/v1", "kind": "Deployment", "metadata": meta, "spec": {"template": pod}}]
+
+
 # --- the way back of one target and of another -----------------------------------------------------------------------
 
 
@@ -75,17 +83,6 @@ async def test_a_way_back_of_one_target_takes_no_good_one_from_another() -> None
 
 
 async def test_a_revision_that_runs_what_is_quarantined_is_no_place_to_go_back_to() -> None:
-    def job(tag: str) -> list[dict[str, Any]]:
-        container = {"name": "c", "image": f"registry.example.com/team/front:{tag}"}
-        return [
-            {
-                "apiVersion": "apps/v1",
-                "kind": "Deployment",
-                "metadata": {"name": "front", "namespace": "default"},
-                "spec": {"template": {"spec": {"containers": [container]}}},
-            }
-        ]
-
     async with World(["web"]) as world:
         commits = []
         for tag in ("1.0.0", "1.1.0", "1.2.0"):
@@ -172,12 +169,6 @@ async def test_what_is_held_is_told_once_per_tag_and_reason() -> None:
 
 async def test_the_digest_of_a_bad_image_is_listed_beside_its_tag_where_a_policy_knows_it() -> None:
     """And told as it is named."""
-
-    def job(tag: str) -> list[dict[str, Any]]:
-        image = f"registry.example.com/team/front:{tag}"
-        pod = {"spec": {"containers": [{"name": "c", "image": image}]}}
-        meta = {"name": "front", "namespace": "default"}
-        return [{"apiVersion": "apps/v1", "kind": "Deployment", "metadata": meta, "spec": {"template": pod}}]
 
     digest = f"sha256:{'d' * 64}"
     async with World(["web"]) as world:

@@ -70,6 +70,28 @@ def cluster(name: str = "eu-1", state: str = "ready", **keys: Any) -> dict[str, 
     }
 
 
+IMAGE = "registry.example.com/team/front"
+
+
+def policy(**facts: Any) -> dict[str, Any]:
+    return {
+        "policy": "front",
+        "image": IMAGE,
+        "state": "selected",
+        "tag": "1.2.0",
+        "digest": None,
+        "made_from": None,
+        "since": None,
+        "looked": None,
+        "held": [],
+        "written": [],
+        "locked": None,
+        "error": None,
+        "hint": None,
+        **facts,
+    }
+
+
 def answer(targets: list[dict[str, Any]], **keys: Any) -> dict[str, Any]:
     return {
         "agent": "edge-eu",

@@ -7,29 +7,10 @@ import pytest
 
 from gitsyncd.text.history import history_text
 from gitsyncd.text.images import images_text
+from tests.unit.text.answers import IMAGE, policy
 
-IMAGE = "registry.example.com/team/front"
 SOURCE = "https://git.example.com/team/front"
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
-
-
-def policy(**facts: Any) -> dict[str, Any]:
-    return {
-        "policy": "front",
-        "image": IMAGE,
-        "state": "selected",
-        "tag": "1.2.0",
-        "digest": None,
-        "made_from": None,
-        "since": None,
-        "looked": None,
-        "held": [],
-        "written": [],
-        "locked": None,
-        "error": None,
-        "hint": None,
-        **facts,
-    }
 
 
 def revision(commit: str, *images: str, **facts: Any) -> dict[str, Any]:

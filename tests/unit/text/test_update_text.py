@@ -4,22 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from gitsyncd.text.images import images_text
-
-POLICY: dict[str, Any] = {
-    "policy": "front",
-    "image": "registry.example.com/team/front",
-    "state": "selected",
-    "tag": "1.2.0",
-    "digest": None,
-    "made_from": None,
-    "since": None,
-    "looked": None,
-    "held": [],
-    "written": [],
-    "locked": None,
-    "error": None,
-    "hint": None,
-}
+from tests.unit.text.answers import policy
 
 
 def shown(**facts: Any) -> list[str]:
@@ -37,7 +22,7 @@ def shown(**facts: Any) -> list[str]:
         "hint": None,
         **facts,
     }
-    answer = {"policies": [POLICY], "updates": [update]}
+    answer = {"policies": [policy()], "updates": [update]}
     text = images_text(answer, now=datetime(2026, 5, 1, tzinfo=UTC), width=None, colours=False)
     return [line for line in text.splitlines() if line.startswith(("update", "  fix"))]
 
