@@ -20,6 +20,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -108,6 +109,14 @@ class Agent:
         """`gitsyncd run`, at once; end it by `with` or `stop`."""
         self.write()
         return Daemon((*COMMAND, "run", *arguments), self.folder / "daemon.err", self._env())
+
+    def lose_state(self, part: str = "") -> None:
+        """The state folder, or `part` of it, is gone from one instant to the next.
+
+        A folder that is emptied file by file meets what a daemon, or the child that outlives it by a moment, does there.
+        """
+        with tempfile.TemporaryDirectory(dir=self.state_dir.parent, ignore_cleanup_errors=True) as grave:
+            (self.state_dir / part).rename(Path(grave, "lost"))
 
     def _env(self) -> dict[str, str]:
         return {"GITSYNCD_CONFIG": str(self.file), **self.environment}

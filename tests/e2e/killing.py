@@ -11,7 +11,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import shutil
 import signal
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -183,7 +182,7 @@ class Actor:
         assert rule.hits == 1
         self.daemon.check()
         if wipe:
-            shutil.rmtree(self.agent.state_dir)
+            self.agent.lose_state()
         self.start()
         self.at_rest()
         return self.deletes(asked)

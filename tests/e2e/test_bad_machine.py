@@ -6,7 +6,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -221,7 +220,7 @@ def fill(file: Path) -> None:
 def test_a_state_folder_that_is_lost_while_running_is_made_again(ready: Agent, repo: Repo) -> None:
     with ready.start() as daemon:
         daemon.wait_for("target in sync")
-        shutil.rmtree(ready.state_dir)
+        ready.lose_state()
 
         repo.commit({"b.yaml": config_map("b")})
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -289,7 +288,7 @@ def test_a_bad_image_is_rolled_back_by_a_commit_and_only_a_newer_one_passes(worl
     # What was written down survives the agent's disk.
     known = world.history()
     assert daemon.stop() == 0
-    shutil.rmtree(agent.state_dir)
+    agent.lose_state()
     with agent.start() as again:
         again.wait_for("daemon ready")
         assert [each["commit"] for each in world.history()][-len(known) :] == [each["commit"] for each in known]

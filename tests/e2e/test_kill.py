@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import json
 import random
-import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -209,7 +208,7 @@ def test_a_killed_daemon_is_followed_by_one_that_ends_where_an_undisturbed_one_w
         daemon.kill()
         daemon.check()
         if next(wipes):
-            shutil.rmtree(world.agent.state_dir, ignore_errors=True)
+            world.agent.lose_state()
         after_kill = set(world.live())
         daemon = world.agent.start()
         assert world.settled(daemon, commit) == expected

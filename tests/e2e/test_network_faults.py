@@ -10,7 +10,6 @@ fault comes in one phase; in `make faults`, in each phase that its row names.
 from __future__ import annotations
 
 import json
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -481,7 +480,7 @@ def test_a_git_server_that_is_hurt_is_named_and_clusters_are_kept_at_what_was_ad
 def test_a_mirror_that_is_deleted_while_it_runs_is_made_again(world: World, daemon: Daemon) -> None:
     deletes = {target: _deleted(world, target) for target in world.wanted}
 
-    shutil.rmtree(world.agent.state_dir / "mirrors")
+    world.agent.lose_state("mirrors")
     world.commit(TARGET, {"ConfigMap/after-the-mirror": "1", "ConfigMap/base-01": "2"})
     world.edit("folders@c2", "base-00")
     world.delete("branches@c3", "base-02")
