@@ -98,7 +98,7 @@ def _policy_status(loop: PolicyLoop) -> dict[str, Any]:
 def _state(loop: PolicyLoop) -> str:
     if loop.error is not None:
         return "failed"
-    if not loop.may_write:
+    if loop.is_locked:
         return "locked"
     return "selected" if loop.selected is not None or loop.stands else "unknown" if loop.looked_at is None else "held"
 
@@ -127,7 +127,7 @@ def _origin(origin: Origin) -> dict[str, str]:
 
 
 def _lock(loop: PolicyLoop) -> dict[str, Any] | None:
-    lock = loop.lock if not loop.may_write else None
+    lock = loop.lock if loop.is_locked else None
     return {"reason": lock.reason, "since": _moment(lock.since), "until": _moment(lock.until)} if lock else None
 
 

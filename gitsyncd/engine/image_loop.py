@@ -74,7 +74,7 @@ class PolicyLoop:
         self.bell = Bell()
         self.selected: Found | None = None
         """What the last look chose, and what may be written: nothing while no look has come to a choice, nor once one
-        has failed or chose nothing. Whoever writes asks for `error` and `may_write` too."""
+        has failed or chose nothing. Whoever writes asks `is_locked` and `is_in_doubt` too."""
         self.stands = False
         """Whether that is nothing because what stands in Git may stay there and be written nowhere else."""
         self.known: Found | None = None
@@ -89,8 +89,6 @@ class PolicyLoop:
         self.looks = 0
         """That are over, good or bad."""
         self.lock: Lock | None = None
-        self._was_locked = False
-        """At the last choice, which is then what stood there."""
         self._registry = registry
         self._clock = clock
         self._calendar = calendar
@@ -113,7 +111,11 @@ class PolicyLoop:
         """For ever."""
         while True:
             await self.look()
-            await self.bell.wait(self._pause_s())
+            pause_s = self._pause_s()
+            if self.is_locked and self.lock and self.lock.until:  # what waited for its end goes on then
+                left_s = (self.lock.until - self._clock.now()).total_seconds()
+                pause_s = min(pause_s, max(1.0, left_s))
+            await self.bell.wait(pause_s)
 
     def _pause_s(self) -> float:
         """Until the next look. A schedule rings by itself; its pause only sees to it that a failure is tried again."""
@@ -192,7 +194,6 @@ class PolicyLoop:
         self._recovered()
         if self._locked() and not past.locked:
             return  # the look that the lock has rung for says what waits
-        self._was_locked = bool(past.locked)
         self._say_held(choice.held, set(tags))
         self._take(choice, past, now)
 
@@ -336,7 +337,8 @@ class PolicyLoop:
     def lock_for(self, reason: str, until: datetime | None) -> None:
         """Write nothing for this policy, from the next commit on. Raises `LocalError`; it is locked then, too."""
         self.lock = Lock(reason=reason, since=self._clock.now(), until=until)
-        self.bell.ring()
+        for bell in (self.bell, *self.due):  # a registry that is slow is no reason to propose it still
+            bell.ring()
         self._remember_lock("is locked")
 
     def unlock(self) -> None:
@@ -362,13 +364,14 @@ class PolicyLoop:
         return next((digest for tag, digest in reversed(self._origins) if tag == image.tag), "")
 
     @property
-    def may_write(self) -> bool:
-        return not self._locked()
+    def is_locked(self) -> bool:
+        """Whether somebody wants nothing of it to be written, whatever it would choose."""
+        return bool(self._locked())
 
     @property
     def is_in_doubt(self) -> bool:
-        """Whether nobody knows what the policy wants now, or somebody wants it not to be written."""
-        return self.error is not None or self.looked_at is None or self._was_locked or not self.may_write
+        """Whether nobody knows what the policy wants now. Of one that is locked it is known: nothing."""
+        return not self.is_locked and (self.error is not None or self.looked_at is None)
 
     # --- What is remembered --------------------------------------------------------------------------------------
 

@@ -4,7 +4,8 @@ Belongs here: when something is written, how much of it an hour, and what is tol
 at a mark (`core.tagging`), how a file is changed and a commit pushed (edges), and choosing (`image_loop`).
 
 A branch of its own is made anew from the followed one with each commit, and what is not proposed again is gone from it.
-So nothing is done to it, nor to the request to merge it, as long as it is not known what each policy wants.
+So nothing is done to it, nor to the request to merge it, as long as it is not known what each policy wants. One that is
+locked is known to want nothing: what was proposed for it is taken back, so that nobody merges it meanwhile.
 """
 
 from __future__ import annotations
@@ -141,7 +142,7 @@ class UpdateLoop:
         return {
             loop.policy.name: (loop.policy, loop.selected)
             for loop in self.policies
-            if loop.selected is not None and not loop.is_in_doubt
+            if loop.selected is not None and not loop.is_locked and not loop.is_in_doubt
         }
 
     @property
@@ -235,11 +236,15 @@ class UpdateLoop:
         if wanted is not None:
             self.request_url = await self._requests.ensure(wanted)
         elif not await self._others():
-            await self._requests.withdraw(
-                update.pushed, update.branch, "Nothing of this is wanted any more, or it has arrived otherwise."
-            )
+            await self._requests.withdraw(update.pushed, update.branch, self._why_nothing())
             self.request_url = ""
         self._requested, self._settled_requests = wanted, True
+
+    def _why_nothing(self) -> str:
+        """What there is to say to those who follow a request that is closed."""
+        if locked := [f"`{loop.policy.name}`" for loop in self.policies if loop.is_locked]:
+            return f"Nothing of this is wanted now: locked is {', '.join(locked)}. A new request comes after."
+        return "Nothing of this is wanted any more, or it has arrived otherwise."
 
     async def _others(self) -> bool:
         """Whether the branch that is pushed has something of others, whose request it then is. Raises `SourceError`."""

@@ -144,10 +144,12 @@ class MemoryWriter:
                 return None
             base = {**self.files, **self.apart} if onto and self.others else dict(self.files)
             proposal = propose(Tip(commit=f"{stand:040}", files=base, others=self.others if onto else ""))
-            there = self.apart if onto else self.files
             if proposal is None:
                 return None
-            if not proposal.restored and all(there.get(path) == new for path, new in proposal.files.items()):
+            is_there = all(self.files.get(path) == new for path, new in proposal.files.items())
+            if onto:  # that and no more
+                is_there = self.apart == dict(proposal.files)
+            if is_there and not proposal.restored:
                 return None
             meanwhile, self.meanwhile = self.meanwhile, None
             if meanwhile:

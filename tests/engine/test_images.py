@@ -707,7 +707,7 @@ def both() -> HalfRegistry:
     return found
 
 
-@pytest.mark.parametrize("doubt", ["registry", "lock", "start"])
+@pytest.mark.parametrize("doubt", ["registry", "start"])
 async def test_as_long_as_one_policy_is_in_doubt_branch_and_request_stay_as_they_are(doubt: str) -> None:
     found, forge, store = both(), MemoryForge(), MemoryStore()
     shop = two_by_request(forge, found, store)
@@ -717,8 +717,6 @@ async def test_as_long_as_one_policy_is_in_doubt_branch_and_request_stay_as_they
         [request] = forge.open.values()
         if doubt == "registry":
             found.half = RegistryUnreachable("down")
-        elif doubt == "lock":
-            shop.control.lock("back", "not now", None)
         if doubt != "start":
             found.push("1.2.0")
             await shop.settled()
@@ -734,6 +732,69 @@ async def test_as_long_as_one_policy_is_in_doubt_branch_and_request_stay_as_they
     assert shop.writer.apart == before
     assert forge.open == {("updates", "main"): request}
     assert len(forge.asked) == asked
+
+
+@pytest.mark.parametrize("registry_is", ["up", "down", "silent"])
+async def test_a_lock_takes_what_was_proposed_for_its_policy_back_and_nothing_else(registry_is: str) -> None:
+    found, forge = both(), MemoryForge()
+    shop = two_by_request(forge, found)
+    async with shop:
+        await shop.settled()
+        assert set(shop.writer.apart) == {FRONT, "web/back.yaml"}
+        if registry_is != "up":
+            found.half = RegistryUnreachable("down") if registry_is == "down" else asyncio.Event()
+        shop.control.lock("back", "not now", None)
+        await shop.until(lambda: set(shop.writer.apart) == {FRONT}, within_s=10)
+        await asyncio.sleep(1)
+        [request] = forge.open.values()
+        assert "back.yaml" not in request.body
+        assert shop.control.status()["updates"][0]["waits_for"] == []
+
+        found.push("1.2.0")
+        await shop.settled()
+        assert shop.writer.apart == {FRONT: deployment("1.2.0")}, "the other goes on"
+
+        if isinstance(found.half, asyncio.Event):
+            found.half.set()
+        found.half = None
+        shop.control.unlock("back")
+        await shop.until(lambda: "web/back.yaml" in shop.writer.apart, within_s=10)
+        await asyncio.sleep(1)
+
+    [request] = forge.open.values()
+    assert "back.yaml" in request.body
+
+
+async def test_a_request_for_what_is_locked_is_closed_with_the_reason_and_comes_back() -> None:
+    forge = MemoryForge()
+    shop = by_request(forge, "1.0.0", "1.1.0")
+    async with shop:
+        await shop.settled()
+        shop.control.lock("front", "crashes", None)
+        await shop.settled()
+        assert (forge.open, forge.asked[1:]) == (
+            {},
+            ["withdraw: Nothing of this is wanted now: locked is `front`. A new request comes after."],
+        )
+        shop.control.unlock("front")
+        await shop.settled()
+
+    assert len(forge.open) == 1
+
+
+async def test_what_a_lock_held_passes_when_its_time_is_over_and_not_at_the_next_look_only() -> None:
+    shop = Workshop(
+        policy(interval=timedelta(hours=8)), files={FRONT: deployment("1.0.0")}, registry=registry("1.0.0", "1.1.0")
+    )
+    async with shop:
+        shop.control.lock("front", "freeze", timedelta(minutes=30))
+        await shop.settled()
+        assert len(shop.writer.commits) == 1
+        await asyncio.sleep(29 * 60)
+        assert len(shop.writer.commits) == 1
+        await asyncio.sleep(70)
+
+    assert shop.writer.files[FRONT] == deployment("1.1.0")
 
 
 async def test_what_was_in_doubt_goes_on_once_it_is_known() -> None:

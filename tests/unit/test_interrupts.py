@@ -38,7 +38,9 @@ def ended(agent_file: Path, *arguments: str, by: signal.Signals, after_s: float)
             assert process.poll() is None
             time.sleep(0.001)
     else:
-        time.sleep(0.05)
+        for is_so in (True, False):  # Python catches SIGINT, and then we let it end the process
+            while process.poll() is None and is_caught(process.pid, signal.SIGINT) is not is_so:
+                time.sleep(0.001)
     time.sleep(after_s)
     process.send_signal(by)
     _, errors = process.communicate(timeout=30)
