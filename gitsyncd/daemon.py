@@ -18,6 +18,8 @@ from gitsyncd.edges.store import FileStore, alone_in, has_ended, holder_name
 from gitsyncd.edges.systemd import STOPPING, Notifier, report
 from gitsyncd.edges.web import local
 from gitsyncd.engine.control import Control
+from gitsyncd.engine.removal import Removal
+from gitsyncd.engine.status import Status
 from gitsyncd.engine.supervise import bug
 from gitsyncd.model.errors import ConfigError, GitsyncdError
 from gitsyncd.model.report import TargetState
@@ -91,7 +93,7 @@ class Daemon:
             if not once:
                 await stack.enter_async_context(local.serve(configuration.agent.socket, _calls(control)))
                 facts = endpoints.Facts(
-                    fleet=fleet, status=control.status, ready=lambda: self._ready and not self._stop.is_set()
+                    fleet=fleet, status=control.status.of, ready=lambda: self._ready and not self._stop.is_set()
                 )
                 await stack.enter_async_context(endpoints.serve(facts, log=self._log))
                 if configuration.agent.webhook is not None:
@@ -182,7 +184,7 @@ class Daemon:
         if self._stop.is_set():
             return STOPPING
         states = {str(loop.target.id): loop.state for loop in fleet.targets}
-        return headline(states, refused=control.refusal is not None)
+        return headline(states, refused=control.status.refusal is not None)
 
     # --- the agent file ------------------------------------------------------------------------------------------
 
@@ -215,7 +217,7 @@ class Daemon:
                     hint="Restart the daemon, or take that change back.",
                 )
         except ConfigError as error:
-            control.refusal = error
+            control.status.refusal = error
             self._log.error(
                 "configuration refused",
                 file=str(before.file),
@@ -224,10 +226,10 @@ class Daemon:
                 hint=error.hint,
             )
             return
-        control.refusal = None
+        control.status.refusal = None
         changed = changes(before, wanted)
         if changed:
-            self._configuration = control.configuration = wanted
+            self._configuration = control.status.configuration = wanted
             await fleet.adopt(wanted)
             control.restore_suspensions()
             fleet.start()
@@ -235,17 +237,15 @@ class Daemon:
 
     def _control(self, fleet: Fleet, calendar: ports.Calendar) -> Control:
         return Control(
-            self._configuration,
-            __version__,
             fleet.targets,
             fleet.sources,
-            fleet.views,
-            fleet.images,
             fleet.chronicles,
             fleet.rollbacks,
+            status=Status(self._configuration, __version__, fleet.targets, fleet.sources, fleet.views),
+            images=fleet.images,
+            removal=Removal(fleet.targets, fleet.views, clock=self._clock, log=self._log),
             calendar=calendar,
             clock=self._clock,
-            log=self._log,
             store=self._store,
         )
 
@@ -289,7 +289,7 @@ def _calls(control: Control) -> dict[str, local.Call]:
     """The local API: names and arguments of what commands may ask."""
 
     async def status(request: Mapping[str, Any]) -> Any:
-        return control.status(request.get("targets", []))
+        return control.status.of(request.get("targets", []))
 
     async def sync(request: Mapping[str, Any]) -> Any:
         return await control.sync(request["targets"], wait=bool(request.get("wait")))
@@ -307,7 +307,7 @@ def _calls(control: Control) -> dict[str, local.Call]:
         return control.resume(request["target"])
 
     async def delete(request: Mapping[str, Any]) -> Any:
-        return await control.delete(request["target"])
+        return await control.removal.delete(request["target"])
 
     async def images(request: Mapping[str, Any]) -> Any:
         return control.images.status(request.get("policies", []))

@@ -13,10 +13,10 @@ from gitsyncd.core.ledger import inherited
 from gitsyncd.core.rbac import Wants
 from gitsyncd.edges.git.folder import read_folder
 from gitsyncd.edges.store import FileStore, MemoryStore
-from gitsyncd.engine.control import choose
 from gitsyncd.engine.preview import Preview
 from gitsyncd.engine.rights import Rights
 from gitsyncd.engine.source_loop import Track
+from gitsyncd.engine.status import choose
 from gitsyncd.engine.target_loop import TargetLoop
 from gitsyncd.engine.tenure import Roster
 from gitsyncd.model.errors import ClusterDenied, ConfigError, GitsyncdError, RevisionNotFound, SourceError, UsageError

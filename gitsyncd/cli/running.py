@@ -84,7 +84,7 @@ async def _daemon(
         from gitsyncd.text.progress import shown_during
 
         return await shown_during(
-            work, lambda: daemon.control.status()["targets"] if daemon.control else None, sys.stderr
+            work, lambda: daemon.control.status.of()["targets"] if daemon.control else None, sys.stderr
         )
     finally:
         for access in begun:

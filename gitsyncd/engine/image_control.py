@@ -5,12 +5,12 @@ Answers are plain values, ready to be written as JSON. Targets, sources and clus
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from gitsyncd.core.reference import reference
-from gitsyncd.model.errors import GitsyncdError, UsageError
-from gitsyncd.model.units import rfc3339
+from gitsyncd.engine.status import moment, trouble
+from gitsyncd.model.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -84,14 +84,14 @@ def _policy_status(loop: PolicyLoop) -> dict[str, Any]:
         "state": _state(loop),
         "tag": selected.tag if selected else None,
         "digest": selected.digest if selected else None,
-        "created": _moment(selected.created) if selected else None,
+        "created": moment(selected.created) if selected else None,
         "made_from": _origin(selected.made_from) if selected and selected.made_from else None,
-        "since": _moment(loop.since),
-        "looked": _moment(loop.looked_at),
+        "since": moment(loop.since),
+        "looked": moment(loop.looked_at),
         "held": [{"tag": held.tag, "reason": str(held.reason), "detail": held.detail} for held in loop.held],
         "written": written,
         "locked": _lock(loop),
-        **_trouble(loop.error),
+        **trouble(loop.error),
     }
 
 
@@ -111,14 +111,14 @@ def _update_status(loop: UpdateLoop) -> dict[str, Any]:
         "branch": update.pushed,
         "state": "failed" if loop.error or loop.problems else "ready" if loop.branch.seen.commit else "unknown",
         "commit": loop.last.commit if loop.last else None,
-        "committed": _moment(loop.last_at),
+        "committed": moment(loop.last_at),
         "pull_request": loop.request_url or None,
         "waits_for": list(loop.waits_for),
         "problems": [
             {"file": problem.file, "line": problem.line, "error": problem.message, "hint": problem.hint}
             for problem in loop.problems
         ],
-        **_trouble(loop.error),
+        **trouble(loop.error),
     }
 
 
@@ -128,14 +128,4 @@ def _origin(origin: Origin) -> dict[str, str]:
 
 def _lock(loop: PolicyLoop) -> dict[str, Any] | None:
     lock = loop.lock if loop.is_locked else None
-    return {"reason": lock.reason, "since": _moment(lock.since), "until": _moment(lock.until)} if lock else None
-
-
-def _trouble(error: GitsyncdError | None) -> dict[str, Any]:
-    if error is None:
-        return {"error": None, "remedy": None, "hint": None}
-    return {"error": str(error), "remedy": str(error.remedy), "hint": error.hint}
-
-
-def _moment(moment: datetime | None) -> str | None:
-    return rfc3339(moment) if moment is not None else None
+    return {"reason": lock.reason, "since": moment(lock.since), "until": moment(lock.until)} if lock else None

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gitsyncd.engine.control import state_of
+from gitsyncd.engine.status import state_of
 from gitsyncd.model import metric
 from gitsyncd.model.inventory import EntryState
 from gitsyncd.model.metric import Family, Histogram, Labels, Metric

@@ -49,7 +49,7 @@ async def test_a_refused_plan_is_said_once_creates_and_heals_meanwhile_and_passe
         assert (line["prune"], line["limit"]) == (15, 10)
         assert world.live(map_id("new")) is not None
         assert world.live(map_id("m19")) is not None
-        status = world.control.status()["targets"][0]
+        status = world.control.status.of()["targets"][0]
         assert status["state"] == "refused"
         assert status["plan"] == line["plan"]
         assert [problem["remedy"] for problem in status["problems"]] == ["approve"]
@@ -283,11 +283,11 @@ async def test_delete_takes_all_that_a_suspended_target_owns() -> None:
     async with world:
         await world.in_sync()
         with pytest.raises(UsageError):
-            await world.control.delete("web")
+            await world.control.removal.delete("web")
         world.control.suspend("web", timedelta(hours=1), "to be deleted")
         await world.until(lambda: world.state("web") == "suspended")
 
-        answer = await world.control.delete("web")
+        answer = await world.control.removal.delete("web")
 
         assert answer == {"deleted": 20, "released": 0, "remaining": []}
         assert ("edge", "web") not in world.cluster.inventories
@@ -306,7 +306,7 @@ async def test_delete_tells_what_it_let_go_from_what_it_deleted() -> None:
         world.control.suspend("web", timedelta(hours=1), "to be deleted")
         await world.until(lambda: world.state("web") == "suspended")
 
-        answer = await world.control.delete("web")
+        answer = await world.control.removal.delete("web")
 
     assert answer == {"deleted": 1, "released": 1, "remaining": []}
     assert world.live(map_id("stays")) is not None
@@ -321,7 +321,7 @@ async def test_delete_touches_no_cluster_while_one_of_them_refuses_it() -> None:
         world.control.suspend("web@c1", timedelta(hours=1), "to be deleted")
 
         with pytest.raises(UsageError, match="web@c2 is in the agent file and not suspended"):
-            await world.control.delete("web")
+            await world.control.removal.delete("web")
 
         assert map_id("a") in world.clusters["c1"].objects
 
@@ -335,6 +335,6 @@ async def test_delete_does_not_pass_over_a_cluster_whose_record_nobody_has_read(
         world.control.suspend("web", timedelta(hours=1), "to be deleted")
 
         with pytest.raises(UsageError, match="cluster c2 has not answered"):
-            await world.control.delete("web")
+            await world.control.removal.delete("web")
 
-        assert (await world.control.delete("web@c1"))["remaining"] == []
+        assert (await world.control.removal.delete("web@c1"))["remaining"] == []

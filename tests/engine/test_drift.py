@@ -58,7 +58,7 @@ async def test_while_one_object_is_fought_over_the_others_are_reverted_at_once()
         assert asyncio.get_running_loop().time() - begun < 1
         assert (world.live(map_id("a")) or {})["data"]["color"] == "red"
         assert world.state("web") == "failed"
-        (problem,) = world.control.status()["targets"][0]["problems"]
+        (problem,) = world.control.status.of()["targets"][0]["problems"]
         assert problem["object"] == "ConfigMap/default/a"
         assert "stubborn-operator keeps changing it" in problem["error"]
 
@@ -77,7 +77,7 @@ async def test_a_fight_is_over_when_it_stays_quiet() -> None:
         # then
         assert len(world.events("fight detected")) == len(world.events("fight over")) == 1
         assert world.state("web") == "in-sync"
-        assert world.control.status()["targets"][0]["problems"] == []
+        assert world.control.status.of()["targets"][0]["problems"] == []
 
         # when: the next edit is an ordinary one again
         (gap,) = [asyncio.get_running_loop().time() - at for at in await fight(world, "a", rounds=1)]

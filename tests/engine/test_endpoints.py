@@ -18,7 +18,7 @@ from tests.engine.world import World
 
 
 async def told(world: World, path: str, *, accept: str = "", lag: LoopLag | None = None, **facts: Any) -> Answer:
-    known = endpoints.Facts(fleet=world.parts, status=world.control.status, ready=lambda: True)
+    known = endpoints.Facts(fleet=world.parts, status=world.control.status.of, ready=lambda: True)
     routes = endpoints._routes(replace(known, **facts), lag or LoopLag(), world.log)
     return await routes[path](accept)
 
@@ -77,7 +77,7 @@ async def test_status_is_the_document_of_the_command_without_addresses() -> None
         assert document["sources"][0]["error"] == "(url of fleet) answers 500"
         assert "(url of fleet)" in document["targets"][0]["problems"][0]["hint"]
         assert "pw@" not in str(document)
-        assert document["targets"][0].keys() == world.control.status()["targets"][0].keys()
+        assert document["targets"][0].keys() == world.control.status.of()["targets"][0].keys()
 
 
 ADDRESSES: list[tuple[str, str]] = [

@@ -67,7 +67,7 @@ async def test_an_object_that_fails_does_not_keep_drift_of_the_others_from_being
         # then
         assert asyncio.get_running_loop().time() - begun < 1
         assert world.state("web") == "failed"
-        assert [problem["object"] for problem in world.control.status()["targets"][0]["problems"]] == [
+        assert [problem["object"] for problem in world.control.status.of()["targets"][0]["problems"]] == [
             "ConfigMap/default/a"
         ]
 
@@ -221,7 +221,7 @@ async def test_a_branch_that_is_too_large_blocks_no_other_branch_of_its_reposito
         # then
         assert world.state("big" if bad == "big" else "web") == "unknown"
         assert len(world.events("source unreachable")) == 1
-        states = {status["branch"]: status["state"] for status in world.control.status()["sources"]}
+        states = {status["branch"]: status["state"] for status in world.control.status.of()["sources"]}
         assert states == {"big": "ready", "main": "ready"} | {bad: "unreachable"}
         assert world.repo.asked["update"] - asked < 120 + 60, "what is too large is fetched less and less often"
 

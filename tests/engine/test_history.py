@@ -93,7 +93,7 @@ async def reloaded(world: World, **facts: Any) -> None:
     """The agent file says something else of the target."""
     wanted = replace(world.parts.configuration, targets=(replace(world.parts.targets[0].target, **facts),))
     await world.parts.adopt(wanted)
-    world.control.configuration = wanted
+    world.control.status.configuration = wanted
     world.parts.start()
 
 
@@ -196,6 +196,6 @@ async def test_what_is_deleted_has_no_history() -> None:
         await world.rest(5)
         assert kept(world)
         world.control.suspend("web", timedelta(hours=1), "x")
-        await world.control.delete("web")
+        await world.control.removal.delete("web")
 
         assert not kept(world)

@@ -73,7 +73,7 @@ async def test_a_removed_target_leaves_its_objects_and_its_record_and_is_shown_a
         assert live is not None and live["data"] == {"color": "red"}, "nobody looks after it any more"
         assert world.cluster.inventories["edge", "db"][0].entries == entries
         assert world.cluster.count()["delete"] == 0
-        states = {row["target"]: row["state"] for row in world.control.status()["targets"]}
+        states = {row["target"]: row["state"] for row in world.control.status.of()["targets"]}
         assert states == {"web@c1": "in-sync", "db@c1": "unmanaged"}
 
 
@@ -193,7 +193,7 @@ async def test_a_renamed_target_takes_over_what_the_old_name_owned_and_prunes_wh
         live = world.live(map_id("front"))
         assert live is not None and live["metadata"]["annotations"]["gitsyncd.dev/target"] == "site"
         assert {target for _, target in world.cluster.inventories} == {"site", "db"}
-        assert [row["target"] for row in world.control.status()["targets"]] == ["site@c1", "db@c1"]
+        assert [row["target"] for row in world.control.status.of()["targets"]] == ["site@c1", "db@c1"]
         await world.rest(60)
         assert world.cluster.count()["delete"] == 1
 

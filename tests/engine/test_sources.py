@@ -32,7 +32,7 @@ async def test_a_silent_remote_is_said_once_is_asked_with_patience_and_drift_sti
         # then
         assert len(world.events("source unreachable")) == 1
         assert world.repo.asked["update"] - asked < 20
-        status = world.control.status()
+        status = world.control.status.of()
         assert status["targets"][0]["state"] == "in-sync"
         assert status["targets"][0]["admitted"] == f"main@sha1:{first}"
         assert (status["sources"][0]["state"], status["sources"][0]["error"]) == ("unreachable", "no route")
@@ -58,7 +58,7 @@ async def test_a_remote_that_never_answered_leaves_its_targets_unknown_and_the_d
 
         # then
         assert world.state("web") == "unknown"
-        assert world.control.status()["targets"][0]["problems"][0]["error"] == "no route"
+        assert world.control.status.of()["targets"][0]["problems"][0]["error"] == "no route"
         assert world.cluster.count()["apply"] == 0
 
 
@@ -91,7 +91,7 @@ async def test_a_rewound_head_is_held_once_while_drift_heals_and_an_approval_adm
         # when: history is rewritten
         other = world.repo.commit({"web": [config_map("a", v="other")]}, parent=first)
         await world.until(lambda: world.events("revision held"))
-        (source,) = world.control.status()["sources"]
+        (source,) = world.control.status.of()["sources"]
         assert source["state"] == "held"
         assert VirtualClock().now() - datetime.fromisoformat(source["since"]) < timedelta(seconds=1)
         await world.rest(3600)
@@ -104,7 +104,7 @@ async def test_a_rewound_head_is_held_once_while_drift_heals_and_an_approval_adm
         assert line["reason"] == "rewound"
         assert world.state("web") == "held"
         assert (world.live(map_id("a")) or {})["data"]["v"] == "2"
-        (problem,) = world.control.status()["targets"][0]["problems"]
+        (problem,) = world.control.status.of()["targets"][0]["problems"]
         assert problem["remedy"] == "approve"
         assert problem["hint"].endswith(f"gitsyncd approve fleet --revision {other}")
 
@@ -240,8 +240,8 @@ async def test_a_rewound_head_is_held_by_the_source_itself_also_while_no_cluster
         await world.until(lambda: world.events("revision held"), within=60)
 
         # then
-        assert world.control.status()["sources"][0]["state"] == "held"
-        assert world.control.status()["targets"][0]["admitted"] == f"main@sha1:{second}"
+        assert world.control.status.of()["sources"][0]["state"] == "held"
+        assert world.control.status.of()["targets"][0]["admitted"] == f"main@sha1:{second}"
         assert len(world.events("source updated")) == 1
 
 

@@ -19,7 +19,7 @@ CLUSTER_KEYS = {"cluster", "state", "since", "error"}
 
 def status(world: World) -> dict[str, Any]:
     """As a program reads it, with every promised key there."""
-    answer: dict[str, Any] = orjson.loads(orjson.dumps(world.control.status()))
+    answer: dict[str, Any] = orjson.loads(orjson.dumps(world.control.status.of()))
     assert {"agent", "version", "targets", "sources", "clusters"} <= answer.keys()
     assert all(item.keys() >= TARGET_KEYS for item in answer["targets"])
     assert all(problem.keys() >= PROBLEM_KEYS for item in answer["targets"] for problem in item["problems"])
@@ -132,7 +132,7 @@ async def test_a_name_that_is_no_target_is_refused_with_those_that_are() -> None
     world.repo.commit({"web": []})
     async with world:
         with pytest.raises(UsageError) as caught:
-            world.control.status(["wbe"])
+            world.control.status.of(["wbe"])
 
     assert "web@c1" in caught.value.hint
 

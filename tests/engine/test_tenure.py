@@ -33,7 +33,7 @@ async def test_the_second_daemon_stands_by_says_so_and_is_ready() -> None:
 
         assert second.state("web") == "waiting"
         assert second.events("target waiting", target="web@c1", **{"for": "one writes to this cluster"})
-        (cluster,) = second.control.status()["clusters"]
+        (cluster,) = second.control.status.of()["clusters"]
         assert (cluster["state"], cluster["writer"], cluster["error"]) == ("standby", "one", None)
         assert second.events("cluster unreachable", "target failed") == []
 

@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from gitsyncd.core.images import compiled, group_names
-from gitsyncd.edges.config import schema
+from gitsyncd.edges.config import image_schema
 from gitsyncd.edges.config.files import Files
 from gitsyncd.edges.config.mistakes import Mistakes
 from gitsyncd.edges.config.sources import credentials, hook
@@ -36,7 +36,7 @@ from gitsyncd.model.update import Author, Forge, KeyKind, PullRequest, SigningKe
 _AT: KeyPath = ("images",)
 
 
-def images(section: schema.Images, sources: Mapping[str, Source], files: Files, mistakes: Mistakes) -> Images:
+def images(section: image_schema.Images, sources: Mapping[str, Source], files: Files, mistakes: Mistakes) -> Images:
     """What the file says of images; only to be used when there is no mistake."""
     helpers = tuple(
         files.program(name, (*_AT, "credential_helpers", index))
@@ -73,7 +73,7 @@ def _unique(key: str, names: Sequence[str], what: str, mistakes: Mistakes) -> No
 
 # --- Registries ------------------------------------------------------------------------------------------------------
 def _registries(
-    items: Sequence[schema.Registry], helpers: tuple[Path, ...], files: Files, mistakes: Mistakes
+    items: Sequence[image_schema.Registry], helpers: tuple[Path, ...], files: Files, mistakes: Mistakes
 ) -> Iterator[RegistryAccess]:
     for index, item in enumerate(items):
         at = (*_AT, "registries", index)
@@ -90,7 +90,9 @@ def _registries(
         )
 
 
-def _registry_auth(auth: schema.RegistryAuth, at: KeyPath, files: Files, mistakes: Mistakes) -> RegistryAuth | None:
+def _registry_auth(
+    auth: image_schema.RegistryAuth, at: KeyPath, files: Files, mistakes: Mistakes
+) -> RegistryAuth | None:
     keys = ("password_file", "bearer_file", "docker_config_file")
     given = [key for key in keys if getattr(auth, key) is not None]
     fix = "write username and password_file, bearer_file, or docker_config_file"
@@ -115,7 +117,7 @@ def _registry_auth(auth: schema.RegistryAuth, at: KeyPath, files: Files, mistake
 
 
 # --- Policies --------------------------------------------------------------------------------------------------------
-def _policy(item: schema.ImagePolicy, at: KeyPath, files: Files, mistakes: Mistakes) -> ImagePolicy:
+def _policy(item: image_schema.ImagePolicy, at: KeyPath, files: Files, mistakes: Mistakes) -> ImagePolicy:
     if item.schedule and "interval" in item.model_fields_set:
         mistakes.add((*at, "schedule"), "excludes interval", "keep one of them")
     if item.time_zone and not item.schedule:
@@ -139,7 +141,7 @@ def _policy(item: schema.ImagePolicy, at: KeyPath, files: Files, mistakes: Mista
     )
 
 
-def _check_extract(item: schema.TagFilter, at: KeyPath, mistakes: Mistakes) -> None:
+def _check_extract(item: image_schema.TagFilter, at: KeyPath, mistakes: Mistakes) -> None:
     pattern = compiled(item.pattern)
     for name in group_names(item.extract):
         known = int(name) <= pattern.groups if name.isdecimal() else name in pattern.groupindex
@@ -150,7 +152,7 @@ def _check_extract(item: schema.TagFilter, at: KeyPath, mistakes: Mistakes) -> N
 _RULES = ("semver", "alphabetical", "numerical", "newest", "digest")
 
 
-def _select(select: schema.Select, at: KeyPath, mistakes: Mistakes) -> Select:
+def _select(select: image_schema.Select, at: KeyPath, mistakes: Mistakes) -> Select:
     given = [rule for rule in _RULES if getattr(select, rule) is not None]
     if len(given) > 1:
         mistakes.add((*at, given[1]), f"excludes {given[0]}", "keep one of them")
@@ -165,7 +167,7 @@ def _select(select: schema.Select, at: KeyPath, mistakes: Mistakes) -> Select:
 
 # --- Updates ---------------------------------------------------------------------------------------------------------
 def _update(
-    item: schema.ImageUpdate,
+    item: image_schema.ImageUpdate,
     at: KeyPath,
     policies: Sequence[str],
     sources: Mapping[str, Source],
@@ -209,7 +211,7 @@ def _update(
     )
 
 
-def _own_branches(items: Sequence[schema.ImageUpdate], sources: Mapping[str, Source], mistakes: Mistakes) -> None:
+def _own_branches(items: Sequence[image_schema.ImageUpdate], sources: Mapping[str, Source], mistakes: Mistakes) -> None:
     """A branch that an update makes anew with each commit is nobody else's."""
     written: dict[tuple[str, str], int] = {}
     for index, item in enumerate(items):
@@ -233,7 +235,7 @@ def _clean(path: str) -> str:
     return "" if clean == "." else clean
 
 
-def _signing(sign: schema.Sign, at: KeyPath, files: Files, mistakes: Mistakes) -> SigningKey | None:
+def _signing(sign: image_schema.Sign, at: KeyPath, files: Files, mistakes: Mistakes) -> SigningKey | None:
     if sign.ssh_key_file is not None and sign.openpgp_key_file is not None:
         mistakes.add((*at, "openpgp_key_file"), "excludes ssh_key_file", "keep one of them")
         return None
@@ -244,6 +246,6 @@ def _signing(sign: schema.Sign, at: KeyPath, files: Files, mistakes: Mistakes) -
     return None
 
 
-def _pull_request(item: schema.PullRequest, at: KeyPath, files: Files) -> PullRequest:
+def _pull_request(item: image_schema.PullRequest, at: KeyPath, files: Files) -> PullRequest:
     token = files.readable(item.token_file, (*at, "token_file"), secret=True)
     return PullRequest(forge=Forge(item.host), token_file=token or Path(), labels=tuple(item.labels))

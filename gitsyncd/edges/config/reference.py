@@ -10,7 +10,8 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from gitsyncd.edges.config.schema import AgentFile, Section
+from gitsyncd.edges.config.schema import AgentFile
+from gitsyncd.edges.config.section import Section
 from gitsyncd.edges.config.wording import example_of_model, flow, model_of, type_of
 
 _HEAD = f"""# The agent file

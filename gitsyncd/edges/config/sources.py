@@ -10,7 +10,9 @@ from pathlib import Path
 
 from gitsyncd.edges.config import schema
 from gitsyncd.edges.config.files import Files
+from gitsyncd.edges.config.image_schema import RegistryHook
 from gitsyncd.edges.config.mistakes import Mistakes
+from gitsyncd.edges.config.section import Auth
 from gitsyncd.edges.yaml.agentfile import KeyPath
 from gitsyncd.model.address import SshAddress, is_ssh
 from gitsyncd.model.hook import Hook, HookKind
@@ -81,7 +83,7 @@ def source(item: schema.Source, at: KeyPath, files: Files, mistakes: Mistakes) -
     )
 
 
-def hook(item: schema.Hook | schema.RegistryHook | None, at: KeyPath, files: Files) -> Hook | None:
+def hook(item: schema.Hook | RegistryHook | None, at: KeyPath, files: Files) -> Hook | None:
     """Who may ring."""
     if item is None:
         return None
@@ -100,7 +102,7 @@ def _fits(item: schema.Source, kind: str, at: KeyPath, mistakes: Mistakes) -> No
         mistakes.add((*at, "url"), what, "write auth: {ssh_key_file: …, known_hosts_file: …}")
 
 
-def credentials(auth: schema.Auth, url: str, at: KeyPath, files: Files, mistakes: Mistakes) -> GitAuth | None:
+def credentials(auth: Auth, url: str, at: KeyPath, files: Files, mistakes: Mistakes) -> GitAuth | None:
     """Others than the source's own, for the same address. None after a mistake."""
     kind = address_kind(url)
     if kind == "file":
@@ -114,10 +116,10 @@ def address_kind(url: str) -> str:
     return "ssh" if is_ssh(url) else url.partition(":")[0]
 
 
-def _auth(auth: schema.Auth, url: str, kind: str, at: KeyPath, files: Files, mistakes: Mistakes) -> GitAuth | None:
+def _auth(auth: Auth, url: str, kind: str, at: KeyPath, files: Files, mistakes: Mistakes) -> GitAuth | None:
     paths = {
         key: files.readable(getattr(auth, key), (*at, key), secret=key in _SECRET)
-        for key in schema.Auth.model_fields
+        for key in Auth.model_fields
         if key.endswith("_file")
     }
     if kind == "file" or mistakes.spoilt(*at):
@@ -133,9 +135,9 @@ def _auth(auth: schema.Auth, url: str, kind: str, at: KeyPath, files: Files, mis
 _SECRET = frozenset({"password_file", "bearer_file", "client_key_file", "ssh_key_file", "ssh_key_passphrase_file"})
 
 
-def _way(auth: schema.Auth, kind: str, at: KeyPath, mistakes: Mistakes) -> _Way | None:
+def _way(auth: Auth, kind: str, at: KeyPath, mistakes: Mistakes) -> _Way | None:
     """The one that is meant. None after a mistake that leaves it open."""
-    given = [key for key in schema.Auth.model_fields if getattr(auth, key) is not None]
+    given = [key for key in Auth.model_fields if getattr(auth, key) is not None]
     meant = [way for way in _WAYS if any(key in given for key in (*way.needs, *way.takes) if key != "username")]
     if not meant and "username" in given and kind == _WAYS[0].kind:
         meant = [_WAYS[0]]

@@ -11,7 +11,8 @@ from typing import Any, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from gitsyncd.edges.config.schema import AgentFile, Section
+from gitsyncd.edges.config.schema import AgentFile
+from gitsyncd.edges.config.section import Section
 from gitsyncd.edges.yaml.agentfile import KeyPath
 
 _SECRET = re.compile(r"pass|secret|token|bearer|private|credential|(^|_)key(_data)?$", re.IGNORECASE)
