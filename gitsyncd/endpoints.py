@@ -122,6 +122,8 @@ def _scene(facts: Facts, lag: LoopLag) -> Scene:
         targets=[loop for loop in fleet.targets if not isinstance(loop.view.error, StandingBy)],
         sources=fleet.sources,
         views=fleet.views,
+        policies=fleet.automation.policies if fleet.automation is not None else (),
+        updates=fleet.automation.updates if fleet.automation is not None else (),
         meter=fleet.meter,
         clock=fleet.clock,
     )

@@ -81,7 +81,7 @@ def _policy_status(loop: PolicyLoop) -> dict[str, Any]:
     return {
         "policy": loop.policy.name,
         "image": loop.policy.image,
-        "state": _state(loop),
+        "state": policy_state(loop),
         "tag": selected.tag if selected else None,
         "digest": selected.digest if selected else None,
         "created": moment(selected.created) if selected else None,
@@ -95,12 +95,18 @@ def _policy_status(loop: PolicyLoop) -> dict[str, Any]:
     }
 
 
-def _state(loop: PolicyLoop) -> str:
+def policy_state(loop: PolicyLoop) -> str:
+    """What one word says of a policy."""
     if loop.error is not None:
         return "failed"
     if loop.is_locked:
         return "locked"
     return "selected" if loop.selected is not None or loop.stands else "unknown" if loop.looked_at is None else "held"
+
+
+def update_state(loop: UpdateLoop) -> str:
+    """What one word says of an update."""
+    return "failed" if loop.error or loop.problems else "ready" if loop.branch.seen.commit else "unknown"
 
 
 def _update_status(loop: UpdateLoop) -> dict[str, Any]:
@@ -109,7 +115,7 @@ def _update_status(loop: UpdateLoop) -> dict[str, Any]:
         "update": update.name,
         "source": update.source,
         "branch": update.pushed,
-        "state": "failed" if loop.error or loop.problems else "ready" if loop.branch.seen.commit else "unknown",
+        "state": update_state(loop),
         "commit": loop.last.commit if loop.last else None,
         "committed": moment(loop.last_at),
         "pull_request": loop.request_url or None,

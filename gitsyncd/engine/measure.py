@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gitsyncd.engine.image_control import policy_state, update_state
 from gitsyncd.engine.status import state_of
 from gitsyncd.model import metric
 from gitsyncd.model.inventory import EntryState
@@ -21,10 +22,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gitsyncd.engine.cluster_view import ClusterView
+    from gitsyncd.engine.image_loop import PolicyLoop
     from gitsyncd.engine.meter import Meter
     from gitsyncd.engine.ports import Clock
     from gitsyncd.engine.source_loop import SourceLoop
     from gitsyncd.engine.target_loop import TargetLoop
+    from gitsyncd.engine.update_loop import UpdateLoop
 
 Values = dict[Labels, float | Histogram]
 
@@ -40,6 +43,8 @@ class Scene:
     targets: Iterable[TargetLoop]
     sources: Iterable[SourceLoop]
     views: Mapping[str, ClusterView]
+    policies: Iterable[PolicyLoop]
+    updates: Iterable[UpdateLoop]
     meter: Meter
     clock: Clock
 
@@ -158,6 +163,16 @@ def _watches(scene: Scene) -> Values:
     return {(name,): view.api.watching for name, view in scene.views.items()}
 
 
+def _image_look_ages(scene: Scene) -> Values:
+    now = scene.clock.now()
+    # A clock that was set back makes nothing younger than new.
+    return {
+        (loop.policy.name,): max(0.0, (now - loop.looked_at).total_seconds())
+        for loop in scene.policies
+        if loop.looked_at is not None
+    }
+
+
 _MEASURES: dict[Metric, Callable[[Scene], Values]] = {
     metric.BUILD_INFO: lambda scene: {(scene.version, platform.python_version(), scene.agent): 1},
     metric.READY: lambda scene: {(): int(scene.ready)},
@@ -179,4 +194,8 @@ _MEASURES: dict[Metric, Callable[[Scene], Values]] = {
     metric.CLUSTER_UP: _up,
     metric.API_REQUESTS: _requests,
     metric.WATCHES: _watches,
+    metric.IMAGE_POLICY_STATE: lambda scene: {(loop.policy.name, policy_state(loop)): 1 for loop in scene.policies},
+    metric.IMAGE_LOOK_AGE: _image_look_ages,
+    metric.IMAGE_UPDATE_STATE: lambda scene: {(loop.update.name, update_state(loop)): 1 for loop in scene.updates},
+    metric.IMAGE_COMMITS: lambda scene: {(loop.update.name,): loop.commits for loop in scene.updates},
 }

@@ -65,6 +65,8 @@ class UpdateLoop:
         self.policies: list[PolicyLoop] = []
         self.bell = Bell()
         self.branch = branch
+        self.commits = 0
+        """That were pushed since the start."""
         self.last: Written | None = None
         self.last_at: datetime | None = None
         self.request_url = ""
@@ -261,6 +263,7 @@ class UpdateLoop:
 
     def _done(self, written: Written) -> None:
         """Tell of it, whatever the disk says of remembering it."""
+        self.commits += 1
         self.last, self.last_at = written, self._clock.now()
         self._commits.append(self.last_at)
         self._is_remembered = False

@@ -156,6 +156,28 @@ WATCHES = Metric(
     labels=("cluster",),
     help="Watches that are open.",
 )
+IMAGE_POLICY_STATE = Metric(
+    name="image_policy_state",
+    labels=("policy", "state"),
+    help="1 for the state that the policy is in, as `gitsyncd images` shows it; other states have no series.",
+)
+IMAGE_LOOK_AGE = Metric(
+    name="image_look_age_seconds",
+    labels=("policy",),
+    help="Seconds since the registry last gave an answer to choose from; missing before the first.",
+)
+IMAGE_UPDATE_STATE = Metric(
+    name="image_update_state",
+    labels=("update", "state"),
+    help="1 for the state that the update is in: ready, failed (it cannot be written, or one of its files cannot), "
+    "unknown (its repository has not been read yet).",
+)
+IMAGE_COMMITS = Metric(
+    name="image_commits_total",
+    type=MetricType.COUNTER,
+    labels=("update",),
+    help="Commits that were pushed, as `images committed` logs them.",
+)
 LOOP_LAG = Metric(
     name="loop_lag_seconds",
     help="The latest that the event loop was with a timer within the last minute.",
@@ -190,5 +212,9 @@ METRICS: tuple[Metric, ...] = (
     CLUSTER_UP,
     API_REQUESTS,
     WATCHES,
+    IMAGE_POLICY_STATE,
+    IMAGE_LOOK_AGE,
+    IMAGE_UPDATE_STATE,
+    IMAGE_COMMITS,
 )
 """All of them, in the order of the page."""

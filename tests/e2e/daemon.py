@@ -116,7 +116,8 @@ class Agent:
         A folder that is emptied file by file meets what a daemon, or the child that outlives it by a moment, does there.
         """
         with tempfile.TemporaryDirectory(dir=self.state_dir.parent, ignore_cleanup_errors=True) as grave:
-            (self.state_dir / part).rename(Path(grave, "lost"))
+            with contextlib.suppress(FileNotFoundError):
+                (self.state_dir / part).rename(Path(grave, "lost"))
 
     def _env(self) -> dict[str, str]:
         return {"GITSYNCD_CONFIG": str(self.file), **self.environment}

@@ -1,6 +1,7 @@
 """What is measured, in a world of memory: each number against what happened there."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -8,10 +9,19 @@ import pytest
 
 from gitsyncd.edges.web.openmetrics import render
 from gitsyncd.engine.measure import Scene, measure
+from gitsyncd.engine.meter import Meter
 from gitsyncd.model import metric
-from gitsyncd.model.errors import Rejected, SourceDenied, SourceTooLarge, SourceUnreachable
+from gitsyncd.model.errors import (
+    PushRefused,
+    RegistryUnreachable,
+    Rejected,
+    SourceDenied,
+    SourceTooLarge,
+    SourceUnreachable,
+)
 from gitsyncd.model.metric import METRICS, Histogram, Labels, Metric
 from gitsyncd.model.source import OnRewind
+from tests.engine.imaging import MemoryRegistry, Workshop, deployment, policy
 from tests.engine.virtualtime import BEGIN
 from tests.engine.world import World, config_map, map_id, recolor, source, target
 
@@ -27,7 +37,7 @@ def measured(world: World, of: Metric) -> dict[Labels, Any]:
     }
 
 
-def scene(world: World) -> Scene:
+def scene(world: World, policies: Sequence[Any] = (), updates: Sequence[Any] = ()) -> Scene:
     return Scene(
         agent="edge",
         version="1.2.3",
@@ -36,6 +46,8 @@ def scene(world: World) -> Scene:
         targets=world.parts.targets,
         sources=world.parts.sources,
         views=world.parts.views,
+        policies=policies,
+        updates=updates,
         meter=world.parts.meter,
         clock=world.parts.edges.clock,
     )
@@ -52,6 +64,56 @@ async def test_all_metrics_are_measured_in_the_order_of_the_table_and_can_be_ren
             for family in families
             for labels in family.values
         )
+
+
+async def test_image_policies_and_updates_by_state_with_the_last_look_and_what_was_pushed() -> None:
+    found = MemoryRegistry()
+    found.push("1.0.0")
+    found.push("1.1.0")
+    shop = Workshop(policy(interval=HOURS), files={"a.yaml": deployment("1.0.0")}, registry=found)
+    scene = Scene(
+        agent="edge",
+        version="1.2.3",
+        ready=True,
+        lag_s=0.0,
+        targets=[],
+        sources=[],
+        views={},
+        policies=shop.automation.policies,
+        updates=shop.automation.updates,
+        meter=Meter(),
+        clock=shop.clock,
+    )
+
+    def now() -> list[Any]:
+        values = {family.metric: family.values for family in measure(scene)}
+        return [
+            values[each]
+            for each in (
+                metric.IMAGE_POLICY_STATE,
+                metric.IMAGE_UPDATE_STATE,
+                metric.IMAGE_COMMITS,
+                metric.IMAGE_LOOK_AGE,
+            )
+        ]
+
+    async with shop:
+        assert now() == [{("front", "unknown"): 1}, {("fleet", "unknown"): 1}, {("fleet",): 0}, {}]
+        await shop.settled()
+        looked = shop.automation.policies[0].looked_at
+        assert looked is not None
+        await asyncio.sleep(60)
+        age = (shop.clock.now() - looked).total_seconds()
+        assert age > 59
+        assert now() == [{("front", "selected"): 1}, {("fleet", "ready"): 1}, {("fleet",): 1}, {("front",): age}]
+        found.fault = RegistryUnreachable("down")
+        await shop.settled()
+        assert now()[0] == {("front", "failed"): 1}
+        found.fault = None
+        found.push("1.2.0")
+        shop.writer.refusal = PushRefused("protected branch")
+        await shop.settled()
+        assert now()[1:3] == [{("fleet", "failed"): 1}, {("fleet",): 1}]
 
 
 async def test_a_target_in_sync_with_how_long_ago_and_how_often() -> None:
