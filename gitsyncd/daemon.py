@@ -27,7 +27,7 @@ from gitsyncd.model.units import parse_period
 from gitsyncd.wiring import Edges, Fleet, Holder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
     from types import TracebackType
 
     from gitsyncd.engine import ports
@@ -51,7 +51,7 @@ class Daemon:
         log: Log,
         edges: Edges | None = None,
         store: Store | None = None,
-        load: Callable[[], Configuration] | None = None,
+        load: Callable[[], Awaitable[Configuration]] | None = None,
     ) -> None:
         """`load` reads the agent file afresh; without it the file is not followed. Raises `ConfigError`."""
         self._configuration = configuration
@@ -210,7 +210,7 @@ class Daemon:
         assert self._load is not None
         before = self._configuration
         try:
-            wanted = await asyncio.to_thread(self._load)
+            wanted = await self._load()
             if fixed := unchangeable(before.agent, wanted.agent):
                 raise ConfigError(
                     f"{', '.join(fixed)} cannot change while the daemon runs",

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from gitsyncd.cli.agent_file import agent_file, load
-from gitsyncd.cli.output import DIFFERS
+from gitsyncd.cli.agent_file import agent_file
+from gitsyncd.cli.output import DIFFERS, WRONG
 from gitsyncd.model.errors import ConfigError
 from gitsyncd.text import screen
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from gitsyncd.model.target import Configuration
 
 _EARLY = 2
-"""Clusters whose credentials are read while the program starts: more children at a time would delay one another."""
+"""Clusters whose credentials are read while the program starts: plugins of more would delay one another."""
 _GARBAGE = 50_000
 """New containers between two looks of the garbage collector; Python's own 700 are meant for small programs."""
 
@@ -31,48 +31,55 @@ def run(options: argparse.Namespace) -> int:
 
     # What is imported stays: looking for garbage meanwhile takes a tenth of the start and finds none.
     gc.disable()
-    try:
-        configuration = load(options)
-    except ConfigError as error:
-        _log_refusal(error, agent_file(options))
-        raise
-    from gitsyncd.edges import logs
+    from gitsyncd.edges.child.launch import forbid_core_dumps
 
-    agent = configuration.agent
-    json = agent.log_format == "json" or (agent.log_format == "auto" and not logs.on_terminal(sys.stdout))
-    # A line of progress stands where the next line of the log goes, when both are on the terminal.
-    erase = options.once and screen.can_redraw(sys.stdout) and screen.can_redraw(sys.stderr)
-    log = logs.set_up(agent.log_level, json=json, erase=erase)
-    options.failure = DIFFERS
-    from gitsyncd.edges.config.load import load as load_file
-
-    def again() -> Configuration:
-        return load_file(configuration.file, os.environ)
-
-    return asyncio.run(_daemon(configuration, log, again, once=options.once, wait=options.wait))
+    forbid_core_dumps()
+    return asyncio.run(_daemon(options))
 
 
-async def _daemon(
-    configuration: Configuration, log: Any, load: Callable[[], Configuration], *, once: bool, wait: bool
-) -> int:
-    """The daemon to its end. The first credentials are read, in a child, while the rest of the program is imported."""
+async def _daemon(options: argparse.Namespace) -> int:
+    """The daemon to its end.
+
+    A child reads the agent file and the first kubeconfigs, while the rest of the program is imported in a thread.
+    """
     import asyncio
     import gc
 
     from gitsyncd.edges.kube.connect import AccessSource
+    from gitsyncd.reading import read
 
-    early = {cluster.name: AccessSource(cluster, configuration.agent) for cluster in configuration.clusters[:_EARLY]}
+    once, wait = options.once, options.wait
+    reading = asyncio.create_task(read(agent_file(options), os.environ, clusters=_EARLY))
+    await asyncio.sleep(0)  # the child starts here
+    with _no_default_trust():  # before anything else runs beside: it changes the environment
+        import aiohttp  # noqa: F401
+    importing = asyncio.create_task(asyncio.to_thread(_import))
+    try:
+        found = await reading
+    except ConfigError as error:
+        options.failure = WRONG
+        _log_refusal(error, agent_file(options))
+        raise
+    configuration = found.configuration
+    early = {
+        cluster.name: AccessSource(cluster, configuration.agent, told=found.told.get(cluster.name))
+        for cluster in configuration.clusters[:_EARLY]
+    }
     begun = list(early.values())
     for access in begun:
         access.begin()
-    await asyncio.sleep(0)  # the children start here
-    with _no_default_trust():
-        from gitsyncd.daemon import Daemon
-        from gitsyncd.edges.kube.cluster import KubeCluster
-        from gitsyncd.wiring import Edges
+    log = _log(configuration, once=once)
+    options.failure = DIFFERS
+    await importing
+    from gitsyncd.daemon import Daemon
+    from gitsyncd.edges.kube.cluster import KubeCluster
+    from gitsyncd.wiring import Edges
+
+    async def again() -> Configuration:
+        return (await read(configuration.file, os.environ)).configuration
 
     edges = Edges(cluster=lambda cluster, agent: KubeCluster(cluster, agent, early.pop(cluster.name, None)))
-    daemon = Daemon(configuration, log=log, edges=edges, load=load)
+    daemon = Daemon(configuration, log=log, edges=edges, load=again)
     # Lists of thousands of objects would have the collector walk them again and again while they grow.
     gc.freeze()
     gc.set_threshold(_GARBAGE)
@@ -89,6 +96,23 @@ async def _daemon(
     finally:
         for access in begun:
             await access.settled()
+
+
+def _import() -> None:
+    """Most of the program, and most of the time that a start takes."""
+    import gitsyncd.daemon
+    import gitsyncd.edges.kube.cluster
+    import gitsyncd.wiring  # noqa: F401 - to be there when it is asked for
+
+
+def _log(configuration: Configuration, *, once: bool) -> Any:
+    from gitsyncd.edges import logs
+
+    agent = configuration.agent
+    json = agent.log_format == "json" or (agent.log_format == "auto" and not logs.on_terminal(sys.stdout))
+    # A line of progress stands where the next line of the log goes, when both are on the terminal.
+    erase = once and screen.can_redraw(sys.stdout) and screen.can_redraw(sys.stderr)
+    return logs.set_up(agent.log_level, json=json, erase=erase)
 
 
 @contextmanager

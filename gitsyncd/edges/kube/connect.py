@@ -11,7 +11,7 @@ import base64
 import os
 import ssl
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -22,11 +22,13 @@ import orjson
 
 from gitsyncd.edges.child.process import Limits, python_module, run_child
 from gitsyncd.edges.kube.plugin import Login, Plugin
+from gitsyncd.edges.kube.stamp import Stamp, stamps
 from gitsyncd.model.errors import ConfigError
 from gitsyncd.model.target import Agent, Cluster, InCluster, Kubeconfig, Server
 
 Json = Mapping[str, Any]
-Stamp = tuple[int, int, int]
+Told = tuple[Stamp, bytes]
+"""What a kubeconfig came to when it was this file."""
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
@@ -80,15 +82,21 @@ class AccessSource:
     """Where the facts of one cluster's connection come from, and whether they have moved since they were read."""
 
     def __init__(
-        self, cluster: Cluster, agent: Agent | None = None, *, service_account: Path = SERVICE_ACCOUNT
+        self,
+        cluster: Cluster,
+        agent: Agent | None = None,
+        *,
+        told: Told | None = None,
+        service_account: Path = SERVICE_ACCOUNT,
     ) -> None:
-        """Without an agent no plugin is listed."""
+        """Without an agent no plugin is listed. `told` spares one reading, if the kubeconfig is still that file."""
         self._cluster = cluster
         self._login = Login(
             agent.exec_plugins if agent else (),
             (agent.state_dir if agent else Path("/nonexistent")) / "plugins" / cluster.name,
             subject=self._subject,
         )
+        self._told = told
         self._service_account = service_account
         self._stamps: Mapping[Path, Stamp] = {}
         self._seen: Mapping[Path, Stamp] = {}
@@ -121,7 +129,7 @@ class AccessSource:
         connection = self._cluster.connection
         plugin: Json | None = None
         if isinstance(connection, Kubeconfig):
-            self._stamps = _stamps([connection.file])
+            self._stamps = stamps([connection.file])
         match connection:
             case Kubeconfig():
                 facts, plugin = await self._from_kubeconfig(connection)
@@ -134,7 +142,7 @@ class AccessSource:
             files.append(connection.file)
         # Stamped before they are read: a change in between shows at the next look. And also when they cannot be used:
         # a half-written file is looked at again when it is written on, not every second.
-        self._stamps = _stamps(files)
+        self._stamps = stamps(files)
         if plugin is not None and isinstance(connection, Kubeconfig):
             facts = {**facts, **await self._logged_in(facts, plugin, connection.file.absolute().parent)}
         return self._access(facts)
@@ -166,7 +174,7 @@ class AccessSource:
         for a whole one, and a new certificate may be there before its key. While the old credential is good, the plugin
         is asked for the next one in the background.
         """
-        now = _stamps(self._stamps)
+        now = stamps(self._stamps)
         if now != self._stamps:
             calm, self._seen = now == self._seen, now
             return calm
@@ -182,6 +190,20 @@ class AccessSource:
 
     async def _from_kubeconfig(self, connection: Kubeconfig) -> tuple[Mapping[str, str], Json | None]:
         text = self._read(connection.file, "kubeconfig")
+        told, self._told = self._told, None
+        if told is not None and told[0] == self._stamps[connection.file]:
+            answer = orjson.loads(told[1])
+        else:
+            answer = orjson.loads(await self._parsed(connection, text))
+        if refused := answer.get("refused"):
+            raise ConfigError(
+                f"kubeconfig {connection.file}: {refused['message']}",
+                subject=self._subject,
+                hint=refused["hint"] or "Correct the file: it is read again at once. `kubectl config view` helps.",
+            )
+        return answer["facts"], answer["plugin"]
+
+    async def _parsed(self, connection: Kubeconfig, text: str) -> bytes:
         child = await run_child(
             python_module("gitsyncd.edges.kube.kubeconfig", str(connection.file.absolute()), connection.context),
             limits=_CHILD_LIMITS,
@@ -191,14 +213,7 @@ class AccessSource:
         )
         if not child.succeeded:
             raise ConfigError(f"kubeconfig {connection.file} cannot be read: {child}", subject=self._subject)
-        answer = orjson.loads(child.stdout)
-        if refused := answer.get("refused"):
-            raise ConfigError(
-                f"kubeconfig {connection.file}: {refused['message']}",
-                subject=self._subject,
-                hint=refused["hint"] or "Correct the file: it is read again at once. `kubectl config view` helps.",
-            )
-        return answer["facts"], answer["plugin"]
+        return child.stdout
 
     def _access(self, facts: Mapping[str, str]) -> Access:
         server = self._address(facts["server"])
@@ -304,18 +319,6 @@ def _in_cluster(folder: Path) -> Mapping[str, str]:
         )
     address = f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
     return {"server": address, "ca_file": str(folder / "ca.crt"), "token_file": str(folder / "token")}
-
-
-def _stamps(files: Iterable[Path]) -> dict[Path, Stamp]:
-    """Device and inode are not enough: a token is often rewritten in place. A missing file is a stamp too."""
-    stamps = {}
-    for file in files:
-        try:
-            stat = file.stat()  # follows links: the kubelet and systemd swap a link to a new folder
-            stamps[file] = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
-        except OSError:
-            stamps[file] = (0, 0, 0)
-    return stamps
 
 
 def _load_cert_chain(context: ssl.SSLContext, cert: str, key: str) -> None:

@@ -82,12 +82,16 @@ class Refused(Exception):
 def main(args: list[str]) -> None:
     """`args` is the file's name and the context, which may be empty; its text comes on standard input."""
     file, context = args
+    sys.stdout.buffer.write(answer(sys.stdin.read(), Path(file), context))
+
+
+def answer(text: str, file: Path, context: str) -> bytes:
+    """JSON: `facts` and `plugin` as of `Connection`, or `refused` with `message` and `hint`."""
     try:
-        found = connection(sys.stdin.read(), Path(file), context)
-        answer: dict[str, Any] = {"facts": found.facts, "plugin": found.plugin}
+        found = connection(text, file, context)
     except Refused as refused:
-        answer = {"refused": {"message": str(refused), "hint": refused.hint}}
-    sys.stdout.buffer.write(orjson.dumps(answer))
+        return orjson.dumps({"refused": {"message": str(refused), "hint": refused.hint}})
+    return orjson.dumps({"facts": found.facts, "plugin": found.plugin})
 
 
 class Connection(NamedTuple):
