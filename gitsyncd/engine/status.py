@@ -56,9 +56,27 @@ class Status:
             "version": self._version,
             "configuration": self._configuration_status(),
             "targets": [self._target_status(loop) for loop in chosen] + unmanaged,
-            "sources": [_source_status(track) for loop in self._sources for track in loop.tracks],
+            "sources": [_source_status(track) for loop in self._sources for track in loop.tracks] + self._unused(),
             "clusters": [_cluster_status(view) for view in self._views.values()],
         }
+
+    def _unused(self) -> list[dict[str, Any]]:
+        """Sources that nobody asks for anything: no target follows them, and no update writes to them."""
+        asked = {track.source.name for loop in self._sources for track in loop.tracks}
+        asked |= {update.source for update in self.configuration.images.updates}
+        return [
+            {
+                "source": source.name,
+                "branch": source.branch,
+                "state": "unused",
+                "revision": None,
+                "since": None,
+                "answered": None,
+                **trouble(None),
+            }
+            for source in self.configuration.sources
+            if source.name not in asked
+        ]
 
     def _configuration_status(self) -> dict[str, Any]:
         refusal = self.refusal

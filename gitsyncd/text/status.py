@@ -23,7 +23,7 @@ _HEALTHS = {
     "not-found": "yellow",
     "terminating": "yellow",
 }
-_PLACES = {"ready": "green", "standby": "blue", "unknown": "yellow"}
+_PLACES = {"ready": "green", "standby": "blue", "unknown": "yellow", "unused": "yellow"}
 _CALM_HEALTH = frozenset({"current", "unknown"})
 
 FEW = 20

@@ -1,5 +1,6 @@
 """What `status` answers in each state, and what suspends and resumes."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -8,8 +9,10 @@ import pytest
 
 from gitsyncd.engine.measure import count_objects
 from gitsyncd.model.errors import Rejected, SourceUnreachable, UsageError
+from gitsyncd.model.target import Images
+from tests.engine.imaging import update
 from tests.engine.virtualtime import BEGIN
-from tests.engine.world import World, config_map, map_id, recolor, target
+from tests.engine.world import World, config_map, map_id, recolor, source, target
 
 TARGET_KEYS = {"target", "state", "revision", "admitted", "head", "since", "objects", "health", "last_turn", "problems"}
 PROBLEM_KEYS = {"object", "error", "remedy", "hint"}
@@ -377,3 +380,20 @@ async def test_a_target_without_any_object_is_healthy() -> None:
 
         assert await world.loop("web").until_healthy(lambda: True)
         assert status(world)["targets"][0]["health"] == "current"
+
+
+async def test_a_source_that_nobody_follows_is_shown_as_such_and_one_that_is_only_written_to_is_not() -> None:
+    world = World(["web"])
+    world.repo.commit({"web": [config_map("a")]})
+    async with world:
+        await world.in_sync()
+        known = world.control.status.configuration
+        spare, written = source("spare"), source("written")
+        world.control.status.configuration = replace(
+            known,
+            sources=(*known.sources, spare, written),
+            images=Images(updates=(update("front", source="written"),)),
+        )
+        shown = status(world)["sources"]
+
+    assert [(item["source"], item["state"]) for item in shown] == [("fleet", "ready"), ("spare", "unused")]
