@@ -21,7 +21,7 @@ from gitsyncd.engine.control import Control
 from gitsyncd.engine.removal import Removal
 from gitsyncd.engine.status import Status
 from gitsyncd.engine.supervise import bug
-from gitsyncd.model.errors import ConfigError, GitsyncdError
+from gitsyncd.model.errors import ConfigError, GitsyncdError, LocalError
 from gitsyncd.model.report import TargetState
 from gitsyncd.model.units import parse_period
 from gitsyncd.wiring import Edges, Fleet, Holder
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 _STOP_WITHIN_S = 10.0
 _LOOK_AT_FILE_S = 1.0
+_UNREAD_S = 15.0
+"""Until a file is looked at again that there was no child to read."""
 _COLLECT_EVERY_S = 60.0
 """Failed requests leave behind what refers to itself and to whole objects. Python alone would look for it only after
 the many new containers that `cli` lets it have: by then the process has grown."""
@@ -52,8 +54,11 @@ class Daemon:
         edges: Edges | None = None,
         store: Store | None = None,
         load: Callable[[], Awaitable[Configuration]] | None = None,
+        follower: Follower | None = None,
     ) -> None:
-        """`load` reads the agent file afresh; without it the file is not followed. Raises `ConfigError`."""
+        """`load` reads the agent file afresh; without it the file is not followed. It raises `ConfigError`, and
+        `LocalError` for what may pass. `follower` knows the file as it was read.
+        """
         self._configuration = configuration
         self._log = log
         self._edges = edges or Edges()
@@ -62,7 +67,7 @@ class Daemon:
         self._on_disk = store is None
         self._manager = Notifier.from_environment(os.environ)
         self._load = load
-        self._file = Follower(configuration.file)
+        self._file = follower or Follower(configuration.file)
         self._reload = asyncio.Event()
         self._stop = asyncio.Event()
         self._ready = False
@@ -190,10 +195,12 @@ class Daemon:
 
     async def _follow_file(self, fleet: Fleet, control: Control) -> None:
         """Take up what the file says whenever it has changed, or a SIGHUP asks for it. For ever."""
+        pause_s = _LOOK_AT_FILE_S
         while self._load is not None:
             with suppress(TimeoutError):
-                async with asyncio.timeout(_LOOK_AT_FILE_S):
+                async with asyncio.timeout(pause_s):
                     await self._reload.wait()
+            pause_s = _LOOK_AT_FILE_S
             if self._reload.is_set():
                 self._reload.clear()
                 self._file.taken()
@@ -202,11 +209,18 @@ class Daemon:
             self._manager.reloading()
             try:
                 await self._take_up(fleet, control)
+            except LocalError as error:  # no memory, no process: nothing that the file could help
+                self._refused(control, error)
+                self._file.unread()
+                pause_s = _UNREAD_S
             finally:
                 self._manager.reloaded(self._headline(fleet, control))
 
     async def _take_up(self, fleet: Fleet, control: Control) -> None:
-        """Read and check it whole, then exchange it whole; a file that cannot be used changes nothing."""
+        """Read and check it whole, then exchange it whole; a file that cannot be used changes nothing.
+
+        Raises `LocalError` when it could not be read to its end.
+        """
         assert self._load is not None
         before = self._configuration
         try:
@@ -217,14 +231,7 @@ class Daemon:
                     hint="Restart the daemon, or take that change back.",
                 )
         except ConfigError as error:
-            control.status.refusal = error
-            self._log.error(
-                "configuration refused",
-                file=str(before.file),
-                error=error.message,
-                remedy=error.remedy,
-                hint=error.hint,
-            )
+            self._refused(control, error)
             return
         control.status.refusal = None
         changed = changes(before, wanted)
@@ -234,6 +241,19 @@ class Daemon:
             control.restore_suspensions()
             fleet.start()
         self._log.info("configuration loaded", file=str(wanted.file), changed=changed)
+
+    def _refused(self, control: Control, error: GitsyncdError) -> None:
+        """Tell of it, of what is tried again by itself once."""
+        before, control.status.refusal = control.status.refusal, error
+        if isinstance(error, LocalError) and before is not None and before.message == error.message:
+            return
+        self._log.error(
+            "configuration refused",
+            file=str(self._configuration.file),
+            error=error.message,
+            remedy=error.remedy,
+            hint=error.hint,
+        )
 
     def _control(self, fleet: Fleet, calendar: ports.Calendar) -> Control:
         return Control(

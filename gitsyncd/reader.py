@@ -18,34 +18,41 @@ if TYPE_CHECKING:
 
 
 def main(args: list[str]) -> None:
-    """Pickle to standard output: what the agent file `args[0]` asks for, or None; the parts of a `ConfigError`; and
-    what the kubeconfigs of its first `args[1]` clusters come to.
+    """Write two pickles to standard output, the first one whole before the second is begun.
+
+    `args` is the agent file, what it is called in messages, and a number of clusters. First comes the configuration, or
+    the parts of a `ConfigError`; then what the kubeconfigs of the first so many clusters come to.
     """
-    file, clusters = args
+    file, shown, clusters = args
     try:
-        configuration = load(Path(file), os.environ)
-        answer: tuple[object, ...] = (configuration, "", (), "", _told(configuration, int(clusters)))
+        configuration = load(Path(file), os.environ, shown=shown)
     except ConfigError as error:
-        answer = (None, error.message, error.mistakes, error.hint, {})
-    sys.stdout.buffer.write(pickle.dumps(answer, pickle.HIGHEST_PROTOCOL))
+        _answer((None, error.message, error.mistakes, error.hint))
+    else:
+        _answer((configuration, "", (), ""))
+        _answer(_told(configuration, int(clusters)))
+
+
+def _answer(value: object) -> None:
+    sys.stdout.buffer.write(pickle.dumps(value, pickle.HIGHEST_PROTOCOL))
     sys.stdout.flush()
 
 
 def _told(configuration: Configuration, count: int) -> dict[str, Told]:
-    """By cluster. What cannot be read is left out: whoever needs it reads it, and says what is wrong."""
+    """By cluster. What cannot be used is left out: whoever needs it reads it, and says what is wrong."""
     connections = {cluster.name: cluster.connection for cluster in configuration.clusters[:count]}
     kubeconfigs = {name: found for name, found in connections.items() if isinstance(found, Kubeconfig)}
     if not kubeconfigs:
         return {}
+    from gitsyncd.edges.kube.files import content, stamp
     from gitsyncd.edges.kube.kubeconfig import answer
-    from gitsyncd.edges.kube.stamp import stamp
 
     told: dict[str, Told] = {}
     for name, kubeconfig in kubeconfigs.items():
         before = stamp(kubeconfig.file)
         try:
-            text = kubeconfig.file.read_text()
-        except (OSError, ValueError):
+            text = content(kubeconfig.file, "kubeconfig")
+            told[name] = before, answer(text, kubeconfig.file.absolute(), kubeconfig.context)
+        except Exception:  # noqa: BLE001, S112 - of one cluster, and told when that is looked at
             continue
-        told[name] = before, answer(text, kubeconfig.file, kubeconfig.context)
     return told

@@ -45,10 +45,13 @@ async def _daemon(options: argparse.Namespace) -> int:
     import asyncio
     import gc
 
+    from gitsyncd.edges.config.follow import Follower
     from gitsyncd.edges.kube.connect import AccessSource
     from gitsyncd.reading import read
 
     once, wait = options.once, options.wait
+    options.failure = DIFFERS
+    follower = Follower(agent_file(options))  # what is written from now on is news
     reading = asyncio.create_task(read(agent_file(options), os.environ, clusters=_EARLY))
     await asyncio.sleep(0)  # the child starts here
     with _no_default_trust():  # before anything else runs beside: it changes the environment
@@ -68,8 +71,8 @@ async def _daemon(options: argparse.Namespace) -> int:
     begun = list(early.values())
     for access in begun:
         access.begin()
+    del found  # credentials are in it, and may be replaced
     log = _log(configuration, once=once)
-    options.failure = DIFFERS
     await importing
     from gitsyncd.daemon import Daemon
     from gitsyncd.edges.kube.cluster import KubeCluster
@@ -79,7 +82,7 @@ async def _daemon(options: argparse.Namespace) -> int:
         return (await read(configuration.file, os.environ)).configuration
 
     edges = Edges(cluster=lambda cluster, agent: KubeCluster(cluster, agent, early.pop(cluster.name, None)))
-    daemon = Daemon(configuration, log=log, edges=edges, load=again)
+    daemon = Daemon(configuration, log=log, edges=edges, load=again, follower=follower)
     # Lists of thousands of objects would have the collector walk them again and again while they grow.
     gc.freeze()
     gc.set_threshold(_GARBAGE)

@@ -112,7 +112,7 @@ class PolicyLoop:
         while True:
             await self.look()
             pause_s = self._pause_s()
-            if self.is_locked and self.lock and self.lock.until:  # what waited for its end goes on then
+            if not self._failures and self.is_locked and self.lock and self.lock.until:  # what waited goes on then
                 left_s = (self.lock.until - self._clock.now()).total_seconds()
                 pause_s = min(pause_s, max(1.0, left_s))
             await self.bell.wait(pause_s)
@@ -192,8 +192,10 @@ class PolicyLoop:
             )
         self.looked_at = now
         self._recovered()
-        if self._locked() and not past.locked:
-            return  # the look that the lock has rung for says what waits
+        if bool(self._locked()) != bool(past.locked):
+            self.bell.ring()  # one that came has rung already, one whose time is over has not
+            if self.is_locked:
+                return  # the next look says what waits
         self._say_held(choice.held, set(tags))
         self._take(choice, past, now)
 

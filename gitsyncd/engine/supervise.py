@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 _BASE = timedelta(seconds=1)
 _CAP = timedelta(minutes=5)
 _CALM_S = 600.0
+_SWALLOWED_S = 5.0
+"""A task that goes on for so long after it was cancelled has met a place that lost it, and is told again."""
 
 
 async def supervise(name: str, work: Callable[[], Awaitable[None]], *, clock: Clock, log: Log) -> None:
@@ -63,9 +65,9 @@ class Tasks:
     async def end(self, name: str) -> None:
         """Cancel it where it stands, and wait until it is over."""
         task = self._running.pop(name, None)
-        if task is not None:
+        while task is not None and not task.done():
             task.cancel()
-            await asyncio.wait({task})
+            await asyncio.wait({task}, timeout=_SWALLOWED_S)
 
 
 def bug(error: BaseException) -> GitsyncdError:

@@ -75,6 +75,8 @@ class UpdateLoop:
         self._editor = editor
         self._requests = requests
         self._requested: MergeRequest | None = None
+        self._proposing: frozenset[str] = frozenset()
+        """Policies that it is about."""
         self._settled_requests = False
         """Whether the forge has been told what there is to merge, or that there is nothing."""
         self._agent = agent
@@ -241,10 +243,12 @@ class UpdateLoop:
             await self._requests.withdraw(update.pushed, update.branch, self._why_nothing())
             self.request_url = ""
         self._requested, self._settled_requests = wanted, True
+        self._proposing = frozenset(change.policy for change in changes)
 
     def _why_nothing(self) -> str:
         """What there is to say to those who follow a request that is closed."""
-        if locked := [f"`{loop.policy.name}`" for loop in self.policies if loop.is_locked]:
+        names = [loop.policy.name for loop in self.policies if loop.is_locked]
+        if locked := [f"`{name}`" for name in names if name in self._proposing]:
             return f"Nothing of this is wanted now: locked is {', '.join(locked)}. A new request comes after."
         return "Nothing of this is wanted any more, or it has arrived otherwise."
 

@@ -797,6 +797,61 @@ async def test_what_a_lock_held_passes_when_its_time_is_over_and_not_at_the_next
     assert shop.writer.files[FRONT] == deployment("1.1.0")
 
 
+class LaggingRegistry(MemoryRegistry):
+    lag_s = 0.0
+
+    async def tags(self, image: str) -> Sequence[str]:
+        await asyncio.sleep(self.lag_s)
+        return await super().tags(image)
+
+
+@pytest.mark.parametrize(
+    "when", [{"interval": timedelta(hours=8)}, {"schedule": Schedule(cron="30 3 * * *", time_zone="UTC")}]
+)
+async def test_a_lock_whose_time_is_over_in_the_midst_of_a_look_lets_pass_what_it_held(when: dict[str, Any]) -> None:
+    found = LaggingRegistry()
+    found.push("1.0.0")
+    found.push("1.1.0")
+    shop = Workshop(policy(**when), files={FRONT: deployment("1.0.0")}, registry=found)
+    async with shop:
+        shop.control.lock("front", "freeze", timedelta(minutes=30))
+        await shop.settled()
+        await asyncio.sleep(30 * 60 - 10)
+        found.lag_s = 30.0
+        shop.automation.policies[0].bell.ring()
+        await asyncio.sleep(120)
+
+    assert shop.writer.files[FRONT] == deployment("1.1.0")
+
+
+async def test_the_end_of_a_lock_does_not_cut_short_the_pause_that_a_registry_asks_for() -> None:
+    found = registry("1.0.0", "1.1.0")
+    shop = Workshop(policy(interval=timedelta(hours=8)), files={FRONT: deployment("1.0.0")}, registry=found)
+    async with shop:
+        await shop.settled()
+        shop.control.lock("front", "freeze", timedelta(minutes=1))
+        found.fault = RegistryThrottled("429", retry_after_s=1800)
+        await shop.settled()
+        asked = len(found.asked)
+        await asyncio.sleep(1000)
+
+    assert len(found.asked) == asked
+
+
+async def test_a_request_for_what_was_merged_is_not_said_to_be_closed_for_the_lock_of_another_policy() -> None:
+    found, forge = both(), MemoryForge()
+    shop = two_by_request(forge, found)
+    async with shop:
+        await shop.settled()
+        shop.control.lock("back", "bad", None)
+        await shop.settled()
+        await asyncio.sleep(5)
+        shop.writer.push(dict(shop.writer.apart), "merged")
+        await shop.settled()
+
+    assert forge.asked[-1] == "withdraw: Nothing of this is wanted any more, or it has arrived otherwise."
+
+
 async def test_what_was_in_doubt_goes_on_once_it_is_known() -> None:
     found, forge = both(), MemoryForge()
     found.half = RegistryUnreachable("down")

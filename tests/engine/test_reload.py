@@ -1,9 +1,13 @@
 """A changed agent file in a running daemon: what changed is exchanged, what did not is not touched."""
 
+import asyncio
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
+from gitsyncd.edges.config.follow import Follower
+from gitsyncd.model.errors import LocalError
 from gitsyncd.model.ids import ObjectId
 from gitsyncd.model.target import Cluster, Configuration, InCluster
 from tests.engine.cluster import MemoryCluster
@@ -245,3 +249,37 @@ def _color(world: World) -> str:
     live = world.live(map_id("front"))
     assert live is not None
     return str(live["data"]["color"])
+
+
+async def test_a_file_that_could_not_be_read_for_want_of_memory_is_read_again_by_itself_and_told_of_once(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "gitsyncd.yaml"
+    file.write_text("one")
+    world = two_targets()
+    tries: list[float] = []
+
+    async def load() -> Configuration:
+        tries.append(world.daemon._clock.monotonic())
+        if len(tries) < 4:
+            raise LocalError("no child process can be started: Cannot allocate memory", hint="Check the limits.")
+        return settings(world)
+
+    world.daemon._load, world.daemon._file = load, Follower(file)
+    async with world:
+        await world.settled()
+        following = asyncio.create_task(world.daemon._follow_file(world.parts, world.control))
+        await world.rest(5)
+        assert tries == []
+        file.write_text("another")
+        await world.until(lambda: len(tries) == 1, within=5)
+        assert world.control.status.of()["configuration"]["error"] is not None
+        await world.until(lambda: world.events("configuration loaded"), within=120)
+        await world.rest(300)
+        following.cancel()
+
+        assert world.control.status.of()["configuration"]["error"] is None
+        assert len(tries) == 4
+        assert tries[1] - tries[0] > 10
+        (told,) = world.events("configuration refused")
+        assert (told["remedy"], told["hint"]) == ("fix-config", "Check the limits.")

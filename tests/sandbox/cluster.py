@@ -367,7 +367,7 @@ class Cluster:
 
     def pause(self) -> None:
         """Stop the API server without ending it: connections stay open and nothing answers, as in a network fault."""
-        self._processes["kube-apiserver"].signal(signal.SIGSTOP)
+        self._processes["kube-apiserver"].freeze()
 
     def resume(self) -> None:
         self._processes["kube-apiserver"].signal(signal.SIGCONT)

@@ -59,6 +59,12 @@ class Process:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, number)
 
+    def freeze(self) -> None:
+        """Stop all of its threads. A signal alone is on its way for a moment, in which one of them may still answer."""
+        self.signal(signal.SIGSTOP)
+        while any(_state(thread) not in "TtZX" for thread in Path(f"/proc/{self.pid}/task").glob("*/stat")):
+            time.sleep(0.001)
+
     def wait(self, timeout_seconds: float) -> bool:
         """Whether it has ended within that time."""
         if self.child is not None:
@@ -145,6 +151,14 @@ def end(processes: Iterable[Process], *, grace_seconds: float) -> None:
         if not process.wait(10):
             raise TimeoutError(f"{process.name} (pid {process.pid}) did not end on SIGKILL")
         process.forget()
+
+
+def _state(stat: Path) -> str:
+    """One letter, as proc(5) has it; X for what is gone."""
+    try:
+        return stat.read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "X"
 
 
 def start_of(pid: int) -> str | None:

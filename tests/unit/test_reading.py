@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -13,7 +15,7 @@ from gitsyncd import reading
 from gitsyncd.edges.child.process import ChildResult, Ending, run_child
 from gitsyncd.edges.config.load import load
 from gitsyncd.edges.kube.connect import Access, AccessSource
-from gitsyncd.edges.kube.stamp import stamp
+from gitsyncd.edges.kube.files import stamp
 from gitsyncd.model.errors import ConfigError, LocalError
 from gitsyncd.model.target import Cluster, Kubeconfig
 from gitsyncd.reading import read
@@ -139,26 +141,67 @@ async def _access(cluster: Cluster, told: tuple[tuple[int, int, int], bytes]) ->
 
 
 @pytest.mark.parametrize("ending", [Ending.TIMED_OUT, Ending.OUT_OF_MEMORY, Ending.SIGNALLED])
-async def test_a_child_that_comes_to_no_end_is_told_with_the_file_and_the_fix(
+async def test_a_child_that_comes_to_no_end_says_nothing_of_the_file(
     file: Path, monkeypatch: pytest.MonkeyPatch, ending: Ending
 ) -> None:
     async def ended(*_: object, **__: object) -> ChildResult:
-        return ChildResult(ending=ending, code=9, stdout=b"", stderr_tail=b"")
+        return ChildResult(ending=ending, code=9, stdout=b"\x80\x05", stderr_tail=b"")
 
     monkeypatch.setattr(reading, "run_child", ended)
-    with pytest.raises(ConfigError, match=f"{file} cannot be read: what reads it ended by") as told:
+    with pytest.raises(LocalError, match=f"{file} cannot be read: what reads it came to its end by") as told:
         await read(file, {})
-    assert "gitsyncd check" in told.value.hint
+    assert "memory" in told.value.hint
 
 
-async def test_where_no_child_can_be_started_that_is_told(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def none(*_: object, **__: object) -> ChildResult:
-        raise LocalError("no child process can be started: Resource temporarily unavailable", hint="Check the limits.")
+@pytest.mark.parametrize(
+    "kubeconfig",
+    [
+        KUBECONFIG.format(token='"\\ud800"'),
+        KUBECONFIG.format(token="t").replace(
+            "token: t",
+            "exec: {apiVersion: client.authentication.k8s.io/v1, command: x, interactiveMode: Never, args: [1]}",
+        ),
+        "no YAML: [",
+    ],
+)
+async def test_a_kubeconfig_that_cannot_be_used_concerns_its_own_cluster_alone(file: Path, kubeconfig: str) -> None:
+    (file.parent / "eu").write_text(kubeconfig)
+    found = await read(file, {}, clusters=3)
 
-    monkeypatch.setattr(reading, "run_child", none)
-    with pytest.raises(ConfigError, match="no child process can be started") as told:
-        await read(file, {})
-    assert told.value.hint == "Check the limits."
+    assert found.configuration == load(file, {})
+    assert "us" in found.told
+
+
+async def test_a_kubeconfig_as_large_as_memory_is_left_out(file: Path) -> None:
+    with (file.parent / "eu").open("wb") as sparse:
+        sparse.truncate(2**30)
+    found = await read(file, {}, clusters=3)
+
+    assert list(found.told) == ["us"]
+
+
+async def test_what_was_read_before_a_child_ended_counts(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def half(argv: Sequence[str], **how: Any) -> ChildResult:
+        whole = await run_child(argv, **how)
+        return ChildResult(ending=Ending.OUT_OF_MEMORY, code=0, stdout=whole.stdout[:-5], stderr_tail=b"")
+
+    monkeypatch.setattr(reading, "run_child", half)
+    found = await read(file, {}, clusters=2)
+
+    assert (found.configuration, found.told) == (load(file, {}), {})
+
+
+async def test_a_folder_that_may_not_be_entered_by_others_is_no_reason_not_to_start(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+
+    assert (await read(file, {})).configuration == load(file, {})
+    with pytest.raises(ConfigError, match="is looked for in a folder that is gone"):
+        await read(Path("gitsyncd.yaml"), {})
 
 
 def test_a_daemon_does_not_import_what_reads_an_agent_file() -> None:

@@ -121,7 +121,8 @@ async def run_child(
         await child.exited.wait()
         child.kill()  # grandchildren, and with them the last holders of the streams
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(child.heard_out.wait(), _LAST_WORDS_S)
+            async with asyncio.timeout(_LAST_WORDS_S):
+                await child.heard_out.wait()
     finally:
         alarm.cancel()
         feeding.cancel()

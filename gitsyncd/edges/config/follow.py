@@ -27,6 +27,10 @@ class Follower:
         self._read = now
         return True
 
+    def unread(self) -> None:
+        """What was told of last could not be read, for want of something else: it is news again."""
+        self._read = None
+
     def taken(self) -> None:
         """It was read just now, for another reason."""
         self._read = self._last = _stamp(self._file)

@@ -24,15 +24,16 @@ _STAND_IN = {"name": "unnamed"}
 """An agent to go on with when the file has none that can be used."""
 
 
-def load(path: Path, environ: Mapping[str, str], *, opened: bool = True) -> Configuration:
+def load(path: Path, environ: Mapping[str, str], *, opened: bool = True, shown: str = "") -> Configuration:
     """The configuration that the file at `path` asks for. Reaches no network; opens the files that it names.
 
-    With `opened` false it does not: who asks the daemon for something need not have its credentials.
+    Mistakes name it as `shown`, if that is given. With `opened` false no files are opened: who asks the daemon for
+    something need not have its credentials.
 
     `environ` is asked for `CREDENTIALS_DIRECTORY` only, when a file name holds `{credentials}`.
     Raises `ConfigError`, whose `mistakes` are all that is wrong, in the order of the file.
     """
-    mistakes = Mistakes(str(path))
+    mistakes = Mistakes(shown or str(path))
     located = read(_text(path, mistakes))
     mistakes.locate(located.lines)
     for problem in located.problems:

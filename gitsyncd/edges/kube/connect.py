@@ -10,7 +10,6 @@ import asyncio
 import base64
 import os
 import ssl
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -21,8 +20,8 @@ from urllib.parse import urlsplit
 import orjson
 
 from gitsyncd.edges.child.process import Limits, python_module, run_child
+from gitsyncd.edges.kube.files import MAX_BYTES, Stamp, content, stamps
 from gitsyncd.edges.kube.plugin import Login, Plugin
-from gitsyncd.edges.kube.stamp import Stamp, stamps
 from gitsyncd.model.errors import ConfigError
 from gitsyncd.model.target import Agent, Cluster, InCluster, Kubeconfig, Server
 
@@ -32,7 +31,6 @@ Told = tuple[Stamp, bytes]
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
-_MAX_FILE_BYTES = 4 * 2**20
 _CHILD_LIMITS = Limits(memory_bytes=2 * 2**30, cpu_seconds=20)
 _STARTED_S = 2.0
 """Within which a child has certainly started."""
@@ -208,7 +206,7 @@ class AccessSource:
             python_module("gitsyncd.edges.kube.kubeconfig", str(connection.file.absolute()), connection.context),
             limits=_CHILD_LIMITS,
             deadline=_CHILD_DEADLINE,
-            max_output=2 * _MAX_FILE_BYTES,
+            max_output=2 * MAX_BYTES,
             stdin=text.encode(),
         )
         if not child.succeeded:
@@ -273,23 +271,7 @@ class AccessSource:
         return self._read(Path(file), _FILE_WORDS[name]) if file else ""
 
     def _read(self, file: Path, what: str) -> str:
-        try:
-            # Not to wait for whoever writes to a pipe: this is the event loop.
-            with os.fdopen(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
-                if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-                    raise ConfigError(f"{what} {file} is not a regular file", subject=self._subject)
-                content = stream.read(_MAX_FILE_BYTES + 1)
-            if len(content) > _MAX_FILE_BYTES:
-                raise ConfigError(f"{what} {file} is larger than 4 MiB", subject=self._subject)
-            return content.decode()
-        except OSError as error:
-            raise ConfigError(
-                f"{what} {file} cannot be read: {error.strerror}",
-                subject=self._subject,
-                hint="Check the name, and that the agent's user may read it.",
-            ) from error
-        except UnicodeDecodeError as error:
-            raise ConfigError(f"{what} {file} is no text", subject=self._subject) from error
+        return content(file, what, subject=self._subject)
 
     @property
     def _subject(self) -> str:
