@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from gitsyncd.cli.agent_file import agent_file
 from gitsyncd.cli.output import DIFFERS, WRONG
-from gitsyncd.model.errors import ConfigError
+from gitsyncd.model.errors import ConfigError, LocalError
 from gitsyncd.text import screen
 
 if TYPE_CHECKING:
@@ -59,8 +59,9 @@ async def _daemon(options: argparse.Namespace) -> int:
     importing = asyncio.create_task(asyncio.to_thread(_import))
     try:
         found = await reading
-    except ConfigError as error:
-        options.failure = WRONG
+    except (ConfigError, LocalError) as error:
+        if isinstance(error, ConfigError):
+            options.failure = WRONG  # else it may pass, and whoever started this tries again
         _log_refusal(error, agent_file(options))
         raise
     configuration = found.configuration
@@ -137,7 +138,7 @@ def _no_default_trust() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _log_refusal(error: ConfigError, file: Path) -> None:
+def _log_refusal(error: ConfigError | LocalError, file: Path) -> None:
     """For whoever collects the log alone. A terminal shows what goes to standard error beside it: once is enough."""
     from gitsyncd.edges import logs
 

@@ -204,6 +204,32 @@ async def test_a_folder_that_may_not_be_entered_by_others_is_no_reason_not_to_st
         await read(Path("gitsyncd.yaml"), {})
 
 
+NO_CHILD = """
+import gitsyncd.reading
+from gitsyncd.model.errors import LocalError
+
+async def none(*_, **__):
+    raise LocalError("no child process can be started: Resource temporarily unavailable", hint="Check the limits.")
+
+gitsyncd.reading.run_child = none
+"""
+
+
+@pytest.mark.parametrize(("before", "code"), [(NO_CHILD, 1), ("", 2)])
+def test_a_start_that_fails_says_so_in_the_log_as_well_and_only_the_file_is_to_blame_for_2(
+    file: Path, before: str, code: int
+) -> None:
+    if not before:
+        rewritten(file, "targets:", "target:")
+    program = f"{before}\nimport sys\nfrom gitsyncd.cli import main\nsys.exit(main(['run', '--config', {str(file)!r}]))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+
+    assert done.returncode == code
+    assert orjson.loads(done.stdout)["event"] == "configuration refused"
+    assert "Traceback" not in done.stderr
+    assert ("no child process can be started" in done.stderr) is bool(before)
+
+
 def test_a_daemon_does_not_import_what_reads_an_agent_file() -> None:
     heavy = {"pydantic", "ruamel.yaml", "kubernetes", "yaml"}
     program = (
