@@ -17,8 +17,9 @@ ours() { # without PYTHON any interpreter that was chosen before will do
 }
 fresh() { ours && [ "$(cat $stamp 2>/dev/null)" = "$key" ]; }
 
-# Some environments have Python keep no bytecode (PYTHONDONTWRITEBYTECODE), containers most of all. Every daemon, command and
-# child that a test starts would compile the program anew then, which takes a third of its start. No more than a courtesy: a file that does not compile is told by what uses it.
+# Some environments have Python keep no bytecode (PYTHONDONTWRITEBYTECODE), containers most of all. Every daemon and command
+# that a test starts would compile the program anew then: 0.67 s in place of 0.48 s for importing it, in turn on one day.
+# No more than a courtesy: a file that does not compile is told by what uses it.
 compiled() { $venv/bin/python -m compileall -q gitsyncd >/dev/null 2>&1 || true; }
 
 if fresh; then compiled; exit 0; fi
