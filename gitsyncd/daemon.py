@@ -243,7 +243,7 @@ class Daemon:
         self._log.info("configuration loaded", file=str(wanted.file), changed=changed)
 
     def _refused(self, control: Control, error: GitsyncdError) -> None:
-        """Tell of it, of what is tried again by itself once."""
+        """Tell of it; of what is tried again by itself, only once."""
         before, control.status.refusal = control.status.refusal, error
         if isinstance(error, LocalError) and before is not None and before.message == error.message:
             return

@@ -15,9 +15,11 @@ from gitsyncd.text import screen
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Awaitable
     from pathlib import Path
 
     from gitsyncd.model.target import Configuration
+    from gitsyncd.reading import Reading
 
 _EARLY = 2
 """Clusters whose credentials are read while the program starts: plugins of more would delay one another."""
@@ -55,15 +57,9 @@ async def _daemon(options: argparse.Namespace) -> int:
     reading = asyncio.create_task(read(agent_file(options), os.environ, clusters=_EARLY))
     await asyncio.sleep(0)  # the child starts here
     with _no_default_trust():  # before anything else runs beside: it changes the environment
-        import aiohttp  # noqa: F401
+        import aiohttp  # noqa: F401 - to be there when it is asked for
     importing = asyncio.create_task(asyncio.to_thread(_import))
-    try:
-        found = await reading
-    except (ConfigError, LocalError) as error:
-        if isinstance(error, ConfigError):
-            options.failure = WRONG  # else it may pass, and whoever started this tries again
-        _log_refusal(error, agent_file(options))
-        raise
+    found = await _answer(reading, options)
     configuration = found.configuration
     early = {
         cluster.name: AccessSource(cluster, configuration.agent, told=found.told.get(cluster.name))
@@ -100,6 +96,17 @@ async def _daemon(options: argparse.Namespace) -> int:
     finally:
         for access in begun:
             await access.settled()
+
+
+async def _answer(reading: Awaitable[Reading], options: argparse.Namespace) -> Reading:
+    """What was read. Raises `ConfigError`, `LocalError`, both told in the log as well."""
+    try:
+        return await reading
+    except (ConfigError, LocalError) as error:
+        if isinstance(error, ConfigError):
+            options.failure = WRONG  # else it may pass, and whoever started this tries again
+        _log_refusal(error, agent_file(options))
+        raise
 
 
 def _import() -> None:

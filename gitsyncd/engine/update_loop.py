@@ -66,7 +66,7 @@ class UpdateLoop:
         self.bell = Bell()
         self.branch = branch
         self.commits = 0
-        """That were pushed since the start."""
+        """That were pushed since this loop was made."""
         self.last: Written | None = None
         self.last_at: datetime | None = None
         self.request_url = ""
