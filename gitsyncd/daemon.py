@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING, Any, Self
 
 from gitsyncd import __version__, endpoints
+from gitsyncd.calls import calls
 from gitsyncd.core.headline import headline
 from gitsyncd.core.reload import changes, unchangeable
 from gitsyncd.edges.config.follow import Follower
@@ -20,14 +21,12 @@ from gitsyncd.edges.web import local
 from gitsyncd.engine.control import Control
 from gitsyncd.engine.removal import Removal
 from gitsyncd.engine.status import Status
-from gitsyncd.engine.supervise import bug
 from gitsyncd.model.errors import ConfigError, GitsyncdError, LocalError
 from gitsyncd.model.report import TargetState
-from gitsyncd.model.units import parse_period
 from gitsyncd.wiring import Edges, Fleet, Holder
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable
     from types import TracebackType
 
     from gitsyncd.engine import ports
@@ -68,7 +67,9 @@ class Daemon:
         self._manager = Notifier.from_environment(os.environ)
         self._load = load
         self._file = follower or Follower(configuration.file)
-        self._reload = asyncio.Event()
+        self._reading = asyncio.Lock()
+        self._asked = asyncio.Event()
+        """For the agent file to be read anew, by a signal."""
         self._stop = asyncio.Event()
         self._ready = False
         self._signal = ""
@@ -96,7 +97,8 @@ class Daemon:
             control = self.control = self._control(fleet, calendar)
             control.restore_suspensions()
             if not once:
-                await stack.enter_async_context(local.serve(configuration.agent.socket, _calls(control)))
+                answers = calls(control, reload=lambda: self._reload(fleet, control))
+                await stack.enter_async_context(local.serve(configuration.agent.socket, answers))
                 facts = endpoints.Facts(
                     fleet=fleet, status=control.status.of, ready=lambda: self._ready and not self._stop.is_set()
                 )
@@ -152,7 +154,7 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop, number.name)
-        loop.add_signal_handler(signal.SIGHUP, self._reload.set)
+        loop.add_signal_handler(signal.SIGHUP, self._asked.set)
 
     async def _first_turns(self, fleet: Fleet, control: Control, *, wait: bool, once: bool) -> bool:
         """Until every target had its first turn, or failed it.
@@ -199,40 +201,48 @@ class Daemon:
         while self._load is not None:
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):
-                    await self._reload.wait()
+                    await self._asked.wait()
             pause_s = _LOOK_AT_FILE_S
-            if self._reload.is_set():
-                self._reload.clear()
-                self._file.taken()
-            elif not self._file.settled_anew():
+            if not self._asked.is_set() and not self._file.settled_anew():
                 continue
+            self._asked.clear()
+            try:
+                await self._reload(fleet, control)
+            except ConfigError:
+                pass  # told, and it stays so until the file is another one
+            except LocalError:
+                pause_s = _UNREAD_S
+
+    async def _reload(self, fleet: Fleet, control: Control) -> dict[str, Any]:
+        """Read the file now, and take up what it says; a file that cannot be used changes nothing, and that is told.
+
+        Which file, and what is new in it. Raises `ConfigError` for a file that is refused, and `LocalError` when it
+        could not be read to its end.
+        """
+        async with self._reading:  # what is read while another reading goes on may be older than what was asked for
+            self._file.taken()
             self._manager.reloading()
             try:
-                await self._take_up(fleet, control)
-            except LocalError as error:  # no memory, no process: nothing that the file could help
+                changed = await self._take_up(fleet, control)
+            except (ConfigError, LocalError) as error:
+                if isinstance(error, LocalError):  # no memory, no process: nothing that the file could help
+                    self._file.unread()
                 self._refused(control, error)
-                self._file.unread()
-                pause_s = _UNREAD_S
+                raise
             finally:
                 self._manager.reloaded(self._headline(fleet, control))
+        return {"file": str(self._configuration.file), "changed": changed}
 
-    async def _take_up(self, fleet: Fleet, control: Control) -> None:
-        """Read and check it whole, then exchange it whole; a file that cannot be used changes nothing.
-
-        Raises `LocalError` when it could not be read to its end.
-        """
+    async def _take_up(self, fleet: Fleet, control: Control) -> list[str]:
+        """Read and check it whole, then exchange it whole. Raises `ConfigError`, `LocalError`."""
         assert self._load is not None
         before = self._configuration
-        try:
-            wanted = await self._load()
-            if fixed := unchangeable(before.agent, wanted.agent):
-                raise ConfigError(
-                    f"{', '.join(fixed)} cannot change while the daemon runs",
-                    hint="Restart the daemon, or take that change back.",
-                )
-        except ConfigError as error:
-            self._refused(control, error)
-            return
+        wanted = await self._load()
+        if fixed := unchangeable(before.agent, wanted.agent):
+            raise ConfigError(
+                f"{', '.join(fixed)} cannot change while the daemon runs",
+                hint="Restart the daemon, or take that change back.",
+            )
         control.status.refusal = None
         changed = changes(before, wanted)
         if changed:
@@ -241,6 +251,7 @@ class Daemon:
             control.restore_suspensions()
             fleet.start()
         self._log.info("configuration loaded", file=str(wanted.file), changed=changed)
+        return changed
 
     def _refused(self, control: Control, error: GitsyncdError) -> None:
         """Tell of it; of what is tried again by itself, only once."""
@@ -303,80 +314,3 @@ class _Scope:
             if isinstance(error, GitsyncdError):
                 raise error from None  # what stops the daemon is said by its own name, not as a group of one
             raise
-
-
-def _calls(control: Control) -> dict[str, local.Call]:
-    """The local API: names and arguments of what commands may ask."""
-
-    async def status(request: Mapping[str, Any]) -> Any:
-        return control.status.of(request.get("targets", []))
-
-    async def sync(request: Mapping[str, Any]) -> Any:
-        return await control.sync(request["targets"], wait=bool(request.get("wait")))
-
-    async def approve_plan(request: Mapping[str, Any]) -> Any:
-        return control.approve_plan(request["target"], request["plan"])
-
-    async def approve_revision(request: Mapping[str, Any]) -> Any:
-        return await control.approve_revision(request["source"], request["revision"])
-
-    async def suspend(request: Mapping[str, Any]) -> Any:
-        return control.suspend(request["target"], parse_period(request["for"]), request["reason"])
-
-    async def resume(request: Mapping[str, Any]) -> Any:
-        return control.resume(request["target"])
-
-    async def delete(request: Mapping[str, Any]) -> Any:
-        return await control.removal.delete(request["target"])
-
-    async def images(request: Mapping[str, Any]) -> Any:
-        return control.images.status(request.get("policies", []))
-
-    async def images_lock(request: Mapping[str, Any]) -> Any:
-        duration = parse_period(request["for"]) if request.get("for") else None
-        return control.images.lock(request["policy"], request["reason"], duration)
-
-    async def images_unlock(request: Mapping[str, Any]) -> Any:
-        return control.images.unlock(request["policy"])
-
-    async def history(request: Mapping[str, Any]) -> Any:
-        return await control.history(request["target"], request.get("limit"))
-
-    async def rollback(request: Mapping[str, Any]) -> Any:
-        return await control.rollback(
-            request["target"],
-            request.get("to") or "",
-            confirmed=bool(request.get("yes")),
-            reason=request["reason"],
-            by_request=bool(request.get("pull_request")),
-        )
-
-    calls: dict[str, local.Call] = {
-        "history": history,
-        "rollback": rollback,
-        "images": images,
-        "images-lock": images_lock,
-        "images-unlock": images_unlock,
-        "status": status,
-        "sync": sync,
-        "approve-plan": approve_plan,
-        "approve-revision": approve_revision,
-        "suspend": suspend,
-        "resume": resume,
-        "delete": delete,
-    }
-    return {name: _foreseen(call) for name, call in calls.items()}
-
-
-def _foreseen(call: local.Call) -> local.Call:
-    """A bug met in a call is its answer: whoever asked would read that no daemon is there."""
-
-    async def answer(request: Mapping[str, Any]) -> Any:
-        try:
-            return await call(request)
-        except GitsyncdError:
-            raise
-        except Exception as error:
-            raise bug(error) from error
-
-    return answer

@@ -87,6 +87,13 @@ def approve(options: argparse.Namespace) -> int:
     return DONE
 
 
+def reload(options: argparse.Namespace) -> int:
+    answer = _ask(_load(options), "reload")
+    lines = answer["changed"] or ["nothing changed"]
+    print_answer(options, answer, lambda: "\n".join(masked(f"{answer['file']}: {line}") for line in lines))
+    return DONE
+
+
 def suspend(options: argparse.Namespace) -> int:
     _check_duration(options.duration)
     answer = _ask(_load(options), "suspend", target=options.target, reason=options.reason, **{"for": options.duration})

@@ -113,6 +113,10 @@ _COMMANDS: dict[str, tuple[Command, str, str, int, Sequence[_Argument]]] = {
         (["targets"], {"nargs": "+", "metavar": "TARGET", "help": "NAME or NAME@CLUSTER"}),
         (["--wait"], {"action": "store_true", "help": "until the turn is over and the target healthy or failed"}),
     ]),
+    "reload": (
+        asking.reload, "read the agent file anew, and wait until it is in force or refused",
+        "gitsyncd reload\n  gitsyncd check && gitsyncd reload --output json", WRONG, [],
+    ),
     "approve": (
         asking.approve, "let exactly one refused plan or held revision through, once",
         "gitsyncd approve web@eu-1 --plan 3f0c…\n  gitsyncd approve fleet --revision 9b1d…", WRONG,

@@ -138,6 +138,42 @@ def test_the_status_shows_why_the_file_is_not_in_force(world: World) -> None:
     assert "restart" in ran.json["configuration"]["hint"].lower()
 
 
+def test_a_reload_that_is_asked_for_is_over_when_the_command_returns(world: World) -> None:
+    since = world.daemon.now
+    world.target("db")
+
+    took = world.agent.run("reload", "--output", "json")
+
+    listed = world.agent.run("status", "--output", "json").json["targets"]
+    assert {target["target"] for target in listed} == {"web@here", "db@here"}
+    assert (took.code, took.json["file"]) == (0, str(world.agent.file))
+    # On a busy machine the daemon may have seen the file by itself before the command asked for it.
+    loaded = [line["changed"] for line in world.daemon.said("configuration loaded", since=since)]
+    assert max(loaded) == ["target db@here added"]
+    assert took.json["changed"] in loaded
+    again = world.agent.run("reload")
+    assert (again.code, again.stdout) == (0, f"{world.agent.file}: nothing changed\n")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "word"),
+    [("name", "another", "agent.name cannot change"), ("colour", "red", "colour")],
+    ids=["what the daemon refuses", "what no daemon could use"],
+)
+def test_a_reload_that_is_asked_for_says_why_the_file_is_refused(world: World, key: str, value: str, word: str) -> None:
+    document = json.loads(world.agent.file.read_text())
+    document["agent"][key] = value
+    world.agent.file.write_text(json.dumps(document))
+
+    took = run("reload", "--config", str(world.agent.file))
+
+    assert (took.code, took.stdout) == (2, "")
+    why, fix = took.complaint
+    assert word in why
+    assert fix
+    world.daemon.wait_for("configuration refused")
+
+
 def test_a_file_that_is_gone_for_a_while_changes_nothing(world: World) -> None:
     since = world.daemon.now
     text = world.agent.file.read_text()

@@ -179,6 +179,20 @@ def test_a_reload_is_over_when_systemctl_returns(service: Site) -> None:
     assert service.hand("more").find() is None
 
 
+def test_a_reload_fails_when_the_file_is_refused_and_the_service_goes_on(service: Site) -> None:
+    process = service.machine.show(UNIT)["MainPID"]
+    service.machine.write("/etc/gitsyncd/gitsyncd.yaml", "version: 1\nagent: {colour: red}\n", 0o640)
+    service.machine.run("chgrp", "gitsyncd", "/etc/gitsyncd/gitsyncd.yaml")
+
+    refused = service.machine.try_run("systemctl", "reload", UNIT)
+
+    assert refused.returncode != 0
+    shown = service.machine.show(UNIT)
+    assert (shown["ActiveState"], shown["MainPID"]) == ("active", process)
+    service.write_agent_file("web")
+    service.machine.run("systemctl", "reload", UNIT)
+
+
 def test_a_stop_is_an_exit_with_0_after_the_last_object(site: Site, service: Site) -> None:
     service.machine.run("systemctl", "stop", UNIT)
 

@@ -39,7 +39,6 @@ both = pytest.mark.parametrize("unit", [ONE, MANY], ids=lambda unit: unit.name)
     ("key", "value"),
     [
         ("Type", "notify"),
-        ("ExecReload", "/bin/kill -HUP $MAINPID"),
         ("WatchdogSec", "60s"),
         ("Restart", "on-failure"),
         ("RestartPreventExitStatus", "2"),
@@ -102,6 +101,10 @@ def test_the_template_differs_from_the_unit_in_names_only() -> None:
         "ExecStart": (
             ["/opt/gitsyncd/bin/gitsyncd run --config /etc/gitsyncd/gitsyncd.yaml"],
             ["/opt/gitsyncd/bin/gitsyncd run --config /etc/gitsyncd/%i.yaml"],
+        ),
+        "ExecReload": (
+            ["/opt/gitsyncd/bin/gitsyncd reload --config /etc/gitsyncd/gitsyncd.yaml"],
+            ["/opt/gitsyncd/bin/gitsyncd reload --config /etc/gitsyncd/%i.yaml"],
         ),
         "StateDirectory": (["gitsyncd"], ["gitsyncd-%i"]),
         "RuntimeDirectory": (["gitsyncd"], ["gitsyncd-%i"]),
