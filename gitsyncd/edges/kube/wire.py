@@ -41,7 +41,7 @@ class Wire:
     def session(self) -> aiohttp.ClientSession:
         """A pool of its own, to be closed by whoever asked."""
         # No limit of connections here: requests are limited before, and a limit would let watches starve writes.
-        connector = aiohttp.TCPConnector(limit=0, ssl=self.tls, keepalive_timeout=60.0, socket_factory=_socket)
+        connector = aiohttp.TCPConnector(limit=0, ssl=self.tls, keepalive_timeout=60.0, socket_factory=self._socket)
         return aiohttp.ClientSession(
             connector=connector,
             headers=self._headers,
@@ -49,6 +49,10 @@ class Wire:
             trust_env=False,
             request_class=self._fence.requests() if self._fence else aiohttp.ClientRequest,
         )
+
+    def _socket(self, address: tuple[int, int, int, str, tuple[Any, ...]]) -> socket.socket:
+        make = self._fence.socket if self._fence else socket.socket
+        return _kept_alive(make(*address[:3]))
 
     async def cut(self) -> None:
         """End the requests in flight: their connections lead nowhere. Later ones get new connections."""
@@ -84,10 +88,8 @@ def _encodings(server: str) -> str:
     return "gzip"
 
 
-def _socket(address: tuple[int, int, int, str, tuple[Any, ...]]) -> socket.socket:
-    """With keep-alive: the kernel notices a peer or a path that is gone within 30 s, also on an idle connection."""
-    family, kind, protocol, _, _ = address
-    made = socket.socket(family, kind, protocol)
+def _kept_alive(made: socket.socket) -> socket.socket:
+    """The kernel notices a peer or a path that is gone within 30 s, also on an idle connection."""
     made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 15)
     made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5)

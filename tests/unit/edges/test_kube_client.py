@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import asyncio.sslproto
+import contextlib
 import gzip
 import json
 from collections.abc import AsyncIterator
@@ -12,12 +13,14 @@ from pathlib import Path
 import aiohttp
 import pytest
 from aiohttp import web
+from aiohttp.connector import Connection
 
 from gitsyncd.edges.kube import client as client_module
 from gitsyncd.edges.kube import objects as objects_module
 from gitsyncd.edges.kube.client import Call, Client
 from gitsyncd.edges.kube.connect import Access, AccessSource
 from gitsyncd.edges.kube.discover import discover
+from gitsyncd.edges.kube.fence import Fence
 from gitsyncd.edges.kube.objects import list_all, read
 from gitsyncd.model.errors import (
     ClusterDenied,
@@ -25,6 +28,7 @@ from gitsyncd.model.errors import (
     ClusterUnreachable,
     ConfigError,
     KindUnknown,
+    LeaseLost,
     Rejected,
     Throttled,
 )
@@ -532,3 +536,81 @@ async def test_a_kind_that_refuses_a_method_says_so(client: Client, server: Scri
 
     with pytest.raises(Rejected):
         await client.send(POST)
+
+
+# --- what leaves without the lease ---------------------------------------------------------------------------------
+
+WRITES = [
+    pytest.param("PUT", b"{}", id="with a body"),
+    pytest.param("DELETE", b"", id="without one"),
+    pytest.param("PUT", b'"' + b"x" * 4_000_000 + b'"', id="more than one call of the system sends"),
+]
+
+
+@pytest.fixture
+async def fenced(server: Scripted, authority: Authority, token_file: Path) -> AsyncIterator[tuple[Client, Fence]]:
+    fence = Fence(cluster="eu", agent="edge", namespace="gitsyncd")
+    connection = Server(url=f"https://127.0.0.1:{server.port}", ca_file=authority.ca_file, token_file=token_file)
+    source = AccessSource(Cluster(name="eu", connection=connection))
+    made = Client(source, cluster="eu", agent="edge", parallel=4, fence=fence)
+    yield made, fence
+    await made.close()
+
+
+@pytest.mark.parametrize(("method", "body"), WRITES)
+@pytest.mark.parametrize("kept", [False, True], ids=["first on its connection", "on a kept connection"])
+async def test_a_lease_that_is_over_when_the_request_is_about_to_leave_keeps_it_back(
+    fenced: tuple[Client, Fence],
+    server: Scripted,
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+    body: bytes,
+    kept: bool,
+) -> None:
+    """As if the process were stopped between the look at the clock and the system call, and went on much later."""
+    client, fence = fenced
+    server.script = [says()]
+    fence.until = float("inf")
+    if kept:
+        await client.send(GET)
+    send, sent = aiohttp.ClientRequest.send, []
+
+    async def stopped(request: aiohttp.ClientRequest, conn: Connection) -> aiohttp.ClientResponse:
+        fence.until = float("-inf")
+        sent.append(request.method)
+        return await send(request, conn)
+
+    monkeypatch.setattr(aiohttp.ClientRequest, "send", stopped)
+
+    with pytest.raises(LeaseLost):
+        await client.send(Call(method=method, verb="update", path="/api/v1/namespaces/a", body=body))
+
+    assert sent == [method]
+    assert [request.method for request in server.seen] == ["GET"] * kept
+    monkeypatch.undo()
+    await client.send(GET)
+    fence.until = float("inf")
+    await client.send(Call(method=method, verb="update", path="/api/v1/namespaces/a", body=body))
+    assert [request.method for request in server.seen][kept:] == ["GET", method]
+
+
+async def test_a_large_write_ends_in_the_middle_when_the_lease_does(
+    fenced: tuple[Client, Fence], server: Scripted
+) -> None:
+    client, fence = fenced
+    fence.until = float("inf")
+    arrived: list[int] = []
+
+    async def slow(request: web.Request) -> web.StreamResponse:
+        first = await request.content.readany()
+        fence.until = float("-inf")
+        with contextlib.suppress(Exception):
+            arrived.append(len(first) + len(await request.content.read()))
+        return web.Response()
+
+    server.script = [slow]
+
+    with pytest.raises(LeaseLost):
+        await client.send(Call(method="PUT", verb="update", path="/api/v1/namespaces/a", body=b"x" * 60_000_000))
+
+    assert arrived == []
