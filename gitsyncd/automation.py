@@ -7,13 +7,13 @@ so that a section that changed is simply built anew.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 from gitsyncd.engine.image_loop import PolicyLoop
 from gitsyncd.engine.marked_branch import MarkedBranch
 from gitsyncd.engine.update_loop import UpdateLoop
+from gitsyncd.model.immutable import immutable
 from gitsyncd.model.target import Images
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from gitsyncd.model.update import Update
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Makers:
     """How registries, repositories and files are reached: one maker for each port."""
 

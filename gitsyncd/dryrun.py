@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from gitsyncd.engine.status import choose
 from gitsyncd.engine.target_loop import TargetLoop
 from gitsyncd.engine.tenure import Roster
 from gitsyncd.model.errors import ClusterDenied, ConfigError, GitsyncdError, RevisionNotFound, SourceError, UsageError
+from gitsyncd.model.immutable import immutable
 from gitsyncd.model.inventory import Inventory
 from gitsyncd.model.source import Revision
 from gitsyncd.wiring import Fleet, Silence
@@ -166,7 +166,7 @@ _NO_KEY = b"-"
 """In place of the key for digests of Secrets, which a credential without rights could not read: no digest is shown."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class RightsQuestion:
     """What is asked of `rbac` beside the names of targets."""
 

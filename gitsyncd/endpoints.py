@@ -9,7 +9,6 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
@@ -22,6 +21,7 @@ from gitsyncd.engine.loop_lag import LoopLag
 from gitsyncd.engine.measure import Scene, measure
 from gitsyncd.engine.supervise import describe_bug
 from gitsyncd.model.errors import LocalError, StandingBy
+from gitsyncd.model.immutable import immutable
 from gitsyncd.model.printable import safe_json
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _ADDRESS = re.compile(r"""\b([a-z+]{2,10}://)(?:[^\s"'`@/\\]*@)?([^\s"'`/\\,;)]*)(/[^\s"'`\\,;)]*)?""")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Facts:
     """Where what is shown comes from."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import pickle
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from gitsyncd.edges.child.process import Limits, python_module, run_child
 from gitsyncd.edges.config import QUICK
 from gitsyncd.model.errors import ConfigError, LocalError
+from gitsyncd.model.immutable import immutable
 
 if TYPE_CHECKING:
     from gitsyncd.edges.kube.connect import Told
@@ -31,7 +32,7 @@ _MAX_OUTPUT_BYTES = 64 * 2**20
 _CREDENTIALS = "CREDENTIALS_DIRECTORY"
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(kw_only=False)
 class Reading:
     """What was read."""
 

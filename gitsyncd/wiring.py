@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
@@ -32,6 +32,7 @@ from gitsyncd.engine.supervise import Tasks
 from gitsyncd.engine.target_loop import TargetLoop
 from gitsyncd.engine.tenure import Roster, Tenure
 from gitsyncd.engine.watch_loop import Watches
+from gitsyncd.model.immutable import immutable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -125,7 +126,7 @@ def _product(agent: Agent) -> str:
 _MAKERS = Makers(registries=_registries, writer=_git_writer, editor=_editor, requests=_requests)
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(kw_only=False)
 class Holder:
     """What this process calls itself in leases, and what it knows of others on its machine."""
 
@@ -133,7 +134,7 @@ class Holder:
     has_ended: Callable[[str], bool] = lambda _holder: False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Edges:
     """How the outside world is reached: one maker for each port of the engine."""
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 
+from gitsyncd.model.immutable import immutable
 from gitsyncd.model.source import OnRewind
 
 REWOUND = "rewound"
@@ -12,7 +12,7 @@ QUARANTINED = "quarantined"
 """The repository itself says that this commit's tree must not come back."""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(kw_only=False)
 class Admission:
     """`commit` may be applied; when `held` names a reason, the head is another one and waits."""
 

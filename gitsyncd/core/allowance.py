@@ -5,11 +5,12 @@ Belongs here: who counts as one, and the arithmetic. Times are seconds on any cl
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address, ip_network
 
+from gitsyncd.model.immutable import immutable
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@immutable
 class Rate:
     """So many at once, and then so many per second."""
 
@@ -17,7 +18,7 @@ class Rate:
     per_second: float
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(kw_only=False)
 class Allowance:
     """What was left of it at some moment."""
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import timedelta
+
+from gitsyncd.model.immutable import immutable
 
 _MAX_EXPONENT = 30
 """Far beyond every cap, and far from what a float or a timedelta cannot hold."""
@@ -27,7 +28,7 @@ _AFTER_S = 1.0
 """Past the moment at which a fight can be over: a look at just that moment would find it going on."""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(kw_only=False)
 class Fight:
     """The reverts of one object. Times are seconds of a monotonic clock."""
 

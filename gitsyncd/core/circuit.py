@@ -6,11 +6,13 @@ the last, but for one probe at a time. Any answer closes it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
 
+from gitsyncd.model.immutable import immutable
 
-@dataclass(frozen=True, slots=True)
+
+@immutable(kw_only=False)
 class Rule:
     """What a sort of failure does to a circuit."""
 
@@ -41,7 +43,7 @@ _FIRST_PAUSE_S = 1.0
 _JITTER = 0.5
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Circuit:
     """Closed as it is made."""
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from gitsyncd.model.ids import ObjectId
+from gitsyncd.model.immutable import immutable
 from gitsyncd.model.manifest import Manifest
 
 _LISTS: Final = ("initContainers", "containers", "ephemeralContainers")
@@ -16,7 +16,7 @@ _POD_PATHS: Final = (("spec",), ("spec", "template", "spec"), ("spec", "jobTempl
 _SIGN: Final = b'"image"'
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Running:
     """One container of one object."""
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
 from gitsyncd.core.marks import ID_ANNOTATION, PATH_ANNOTATION, TARGET_ANNOTATION
 from gitsyncd.model.errors import ManifestInvalid
 from gitsyncd.model.ids import ObjectId
+from gitsyncd.model.immutable import immutable
 from gitsyncd.model.manifest import DEFAULT_CONTROLS, Apply, Controls
 
 PREFIX = "gitsyncd.dev/"
@@ -56,7 +56,7 @@ class Match(Enum):
     NOT_FALSE = 'anything but "false"'
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Equivalent:
     """One annotation of another tool that is honoured, and the control that it stands for."""
 
@@ -119,7 +119,7 @@ _KNOWN = frozenset(row.annotation for row in EQUIVALENTS) | {ARGO_WAVE, ARGO_HOO
 _OURS = (*_CHOICES, WAVE, DEPENDS_ON)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class LiveControls:
     """What the annotations of a live object ask for, by whomever they were set."""
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -19,6 +18,7 @@ from gitsyncd.core.marks import AGENT_LABEL, ID_ANNOTATION, LAST_APPLIED, PATH_A
 from gitsyncd.core.order import CRD, stages, waits_for
 from gitsyncd.model.errors import ManifestInvalid
 from gitsyncd.model.ids import ObjectId, ObjectType, ResourceType, group_of
+from gitsyncd.model.immutable import immutable
 from gitsyncd.model.manifest import DEFAULT_CONTROLS, Controls, Desired, Document, Manifest
 from gitsyncd.model.target import IgnoreRule
 
@@ -42,7 +42,7 @@ HPA = ("autoscaling", "HorizontalPodAutoscaler")
 SECRET = ("", "Secret")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Place:
     """Where a set of documents goes: what the server knows, and who is writing."""
 

@@ -15,12 +15,13 @@ it should have counts as absent, and whoever nests deeper than `MAX_DEPTH` has t
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Final
 
 import orjson
+
+from gitsyncd.model.immutable import immutable
 
 Json = Mapping[str, Any]
 Fields = Mapping[str, Any]
@@ -47,7 +48,7 @@ _GO_ESCAPES: Final = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class FieldChange:
     """One field that differs between two states of an object. A side where it is missing is None."""
 

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from gitsyncd.core.images import same_image
 from gitsyncd.core.reference import ImageName, Reference, image_name, reference
 from gitsyncd.model.history import History
 from gitsyncd.model.image import ImagePolicy, Quarantined, QuarantinedCommit, Rule
+from gitsyncd.model.immutable import immutable
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Barred:
     """What is quarantined, as far as it is about one target: a listed commit, and whatever wants the same as one."""
 

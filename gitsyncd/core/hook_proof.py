@@ -12,11 +12,11 @@ import hmac
 import re
 from base64 import b64decode
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
 
 from gitsyncd.model.hook import HookKind
+from gitsyncd.model.immutable import immutable
 
 
 class Way(Enum):
@@ -32,7 +32,7 @@ class Way(Enum):
     """The secret stands in the address: for senders that can neither sign nor send a header."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Proof:
     """Where one kind of sender shows it."""
 

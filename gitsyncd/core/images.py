@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
@@ -35,6 +35,7 @@ from gitsyncd.model.image import (
     Rule,
     Select,
 )
+from gitsyncd.model.immutable import immutable
 
 MAX_LOOKS: Final = 500
 """Tags that are asked about for one choice. A day of builds that are too young must not hide the one that is not."""
@@ -47,7 +48,7 @@ Key = Any
 """What tags are sorted by: comparable with others of the same policy."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Past:
     """What is known beside the registry's answers."""
 

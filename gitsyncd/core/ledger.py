@@ -10,10 +10,11 @@ or that admission refuses, is forgotten.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from gitsyncd.model.errors import GitsyncdError
 from gitsyncd.model.ids import ObjectId
+from gitsyncd.model.immutable import immutable
 from gitsyncd.model.inventory import Entry, EntryState, Inventory
 from gitsyncd.model.observed import Blame, Observed
 from gitsyncd.model.plan import Change, Operation, Plan
@@ -22,7 +23,7 @@ _NEVER_APPLIED = frozenset({Operation.PRUNE, Operation.RELEASE, Operation.BLOCK}
 _GIVES_NEW_UID = frozenset({Operation.CREATE, Operation.ADOPT, Operation.RECREATE})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Outcome:
     """What became of one change. Exactly one of the three: an error, an object as it is now, or confirmed absence."""
 

@@ -11,7 +11,9 @@ seconds.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
+
+from gitsyncd.model.immutable import immutable
 
 CAP = 32
 """More has only added latency on every API server that was tried."""
@@ -39,7 +41,7 @@ _PERIOD_S = 30.0
 """The least time of this period and of the one before counts: a path that has become longer is believed after that."""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(kw_only=False)
 class Least:
     """The least time that a request of one sort took."""
 
@@ -54,7 +56,7 @@ class Least:
         return min(self.now, self.before)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Pace:
     """The limit of one API server, and what it was derived from."""
 

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from enum import Enum
 
 from gitsyncd.core.compare import Owner, drift, left_alone, owner, to_tell
 from gitsyncd.core.desired import SECRET
 from gitsyncd.core.order import NAMESPACE, stage
 from gitsyncd.model.ids import ObjectId
+from gitsyncd.model.immutable import immutable
 from gitsyncd.model.inventory import Entry, EntryState, Inventory
 from gitsyncd.model.manifest import Apply, Desired, Manifest
 from gitsyncd.model.observed import Addition, Observed
@@ -29,7 +30,7 @@ DELETED_ON_CLUSTER = "drift: deleted on the cluster"
 PROTECTED_NAMESPACES = frozenset({"default", "kube-system", "kube-public", "kube-node-lease"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Scene:
     """Everything that one plan looks at. Nothing else is known to it."""
 
@@ -62,7 +63,7 @@ class Scene:
     """No further turn of this target follows: what another target wants is left to it now, taken over or not."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Case:
     """One object and all that is known of it."""
 
@@ -86,7 +87,7 @@ class Fact(Enum):
         return self is Fact.ANY or (self is Fact.YES) is value
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Row:
     """One row: what it matches, and what follows."""
 

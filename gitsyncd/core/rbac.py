@@ -9,7 +9,7 @@ but these rights.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import orjson
@@ -19,6 +19,7 @@ from gitsyncd.core.desired import HPA, SCALABLE, SECRET
 from gitsyncd.core.guard import NEEDS_APPROVAL
 from gitsyncd.core.order import CRD, NAMESPACE, RBAC, bound_role
 from gitsyncd.model.ids import ObjectId, ObjectType, ResourceType
+from gitsyncd.model.immutable import immutable
 from gitsyncd.model.inventory import Entry, Inventory
 from gitsyncd.model.manifest import Desired, Manifest
 from gitsyncd.model.rights import Held, Right, Scope
@@ -45,7 +46,7 @@ _OPEN = ("/api", "/openapi", "/openid/", "/version", "/healthz", "/livez", "/rea
 """Beginnings of the paths that it lets every user read."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Wants:
     """What one target wants of a cluster, and has recorded there."""
 
@@ -61,7 +62,7 @@ class Wants:
         return {**(self.heritage.entries if self.heritage else {}), **self.inventory.entries}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Untold:
     """What could not be found out, and what to do about it."""
 
@@ -70,7 +71,7 @@ class Untold:
     hint: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Needs:
     """The rights that one target needs, or (target empty) the agent itself."""
 
@@ -83,7 +84,7 @@ class Needs:
     untold: tuple[Untold, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class World:
     """What all targets of one cluster say together, and what the cluster serves."""
 
@@ -95,7 +96,7 @@ class World:
     """Roles and ClusterRoles by identity: those in Git, and live ones that bindings in Git refer to."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Excess:
     """A right of the present credential that is more than what is needed."""
 

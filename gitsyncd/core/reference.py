@@ -7,8 +7,9 @@ normalize.go). Texts only; nothing is asked.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Final
+
+from gitsyncd.model.immutable import immutable
 
 DOCKER_HUB: Final = "docker.io"
 _HUB_SERVER: Final = "registry-1.docker.io"
@@ -24,7 +25,7 @@ _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
 _MAX_NAME: Final = 255
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class ImageName:
     """`registry.example.com/team/front`: a registry and a repository of it."""
 
@@ -41,7 +42,7 @@ class ImageName:
         return f"{self.host}/{self.repository}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Reference:
     """What may stand in a manifest; tag and digest may be empty. `name` is as it was written."""
 

@@ -16,9 +16,10 @@ group holds pre-releases only if it names one: `>=1.2.0-0 <2` has 1.3.0-rc.1, `>
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import total_ordering
 from typing import Final
+
+from gitsyncd.model.immutable import immutable
 
 _MAX_CHARS: Final = 256
 """Of a version, which is one tag at most, and of a range."""
@@ -43,7 +44,7 @@ _FIRST: Final[tuple[_Identifier, ...]] = ()
 
 
 @total_ordering
-@dataclass(frozen=True, slots=True)
+@immutable(kw_only=False)
 class Version:
     """A version; equal to those that differ in build metadata only."""
 
@@ -85,7 +86,7 @@ def _tail(prerelease: str | None) -> tuple[_Identifier, ...] | None:
 
 
 # --- Ranges ----------------------------------------------------------------------------------------------------------
-@dataclass(frozen=True, slots=True)
+@immutable(kw_only=False)
 class _Interval:
     """From `low` on, up to but without `high`; or all but that."""
 
@@ -98,7 +99,7 @@ class _Interval:
         return within is not self.outside
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(kw_only=False)
 class _Group:
     intervals: tuple[_Interval, ...]
     prereleases: bool
@@ -107,7 +108,7 @@ class _Group:
         return (self.prereleases or not found.is_prerelease) and all(found in each for each in self.intervals)
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(kw_only=False)
 class Range:
     """Ask it by `in`."""
 

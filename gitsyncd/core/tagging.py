@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from gitsyncd.core.images import would_go_back
 from gitsyncd.core.reference import Reference, is_digest, is_tag, reference
 from gitsyncd.model.image import Found, ImageChange, ImagePolicy, Mark, PinDigest, Rule
+from gitsyncd.model.immutable import immutable
 
 POLICY_TRAILER: Final = "Gitsyncd-Policy"
 IMAGE_TRAILER: Final = "Gitsyncd-Image"
@@ -23,7 +24,7 @@ _MOST_NAMED: Final = 3
 """Policies in a subject."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Standing:
     """What a file has for a policy: at one mark, or at a pair of marks for the tag and the digest."""
 

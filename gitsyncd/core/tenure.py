@@ -11,8 +11,8 @@ hand-over makes the division more even, so it ends; the API servers decide betwe
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+from gitsyncd.model.immutable import immutable
 from gitsyncd.model.lease import Candidate, Lease
 
 DURATION_S = 15.0
@@ -42,7 +42,7 @@ def free_in(lease: Lease | None, *, me: str, unchanged_s: float, holder_is_gone:
     return max(0.0, lease.duration_s - unchanged_s)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Standing:
     """What is known of a daemon that would take a share."""
 

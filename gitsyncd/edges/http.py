@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 import ssl
-from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from gitsyncd.model.immutable import immutable
 
 
 class Trouble(Enum):
@@ -27,7 +28,7 @@ class Trouble(Enum):
     OTHER = auto()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Failure:
     """`words` go after the server's name and a colon."""
 

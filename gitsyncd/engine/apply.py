@@ -35,6 +35,7 @@ from gitsyncd.model.errors import (
     KindUnknown,
     NotFound,
 )
+from gitsyncd.model.immutable import immutable
 from gitsyncd.model.manifest import Apply
 from gitsyncd.model.observed import Addition, Blame
 from gitsyncd.model.plan import DriftKind, Operation
@@ -63,7 +64,7 @@ _TRIES = 5
 _FIRST_OF_DELETES = frozenset({Operation.PRUNE, Operation.RELEASE})
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(kw_only=False)
 class Restored:
     """What a revert changed back, and who had changed it."""
 

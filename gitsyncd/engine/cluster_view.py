@@ -31,6 +31,7 @@ from gitsyncd.model.errors import (
     StandingBy,
 )
 from gitsyncd.model.ids import ObjectId, ObjectType, ResourceType
+from gitsyncd.model.immutable import immutable
 from gitsyncd.model.units import rfc3339
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 DISCOVER_EVERY_S = 0.1
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(kw_only=False)
 class Feed:
     """One list and one watch: a kind, in one namespace or (empty) in all of them."""
 
@@ -54,7 +55,7 @@ class Feed:
     namespace: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(kw_only=False)
 class News:
     """A change that was heard of: when (monotonic seconds), and the raw object; empty when it left our view."""
 

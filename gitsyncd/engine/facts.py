@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from gitsyncd.core.desired import HPA, SCALABLE, SECRET, Place, desired, scaled_by
@@ -25,6 +25,7 @@ from gitsyncd.model.errors import (
     SourceError,
 )
 from gitsyncd.model.ids import ObjectId, ObjectType, ResourceType, group_of
+from gitsyncd.model.immutable import immutable
 from gitsyncd.model.inventory import Inventory
 from gitsyncd.model.manifest import Desired
 
@@ -46,7 +47,7 @@ FEW = 8
 CLAIMS_WAIT_S = 20.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Facts:
     """What one turn knows. Objects in `unseen` are in neither of the other three: nothing is decided about them."""
 
@@ -61,7 +62,7 @@ class Facts:
     """What was wrong with the inventory, when it had to be rebuilt from marks; empty nearly always."""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(kw_only=False)
 class Rendered:
     """The last rendering, and what it was made from."""
 

@@ -7,7 +7,6 @@ tag is wanted (`core.images`), how a registry is asked (an edge), and writing it
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +24,7 @@ from gitsyncd.model.errors import (
     RegistryUnreachable,
 )
 from gitsyncd.model.image import Choice, Found, Held, ImagePolicy, Origin, Reason, Rule
+from gitsyncd.model.immutable import immutable
 from gitsyncd.model.units import rfc3339
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ _LONGEST_LOOK_S = 900.0
 """From one that asks about 2,000 tags one after the other, half a second is taken for each."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Lock:
     """Nothing is written for a policy meanwhile. `until` None: until somebody unlocks it."""
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from gitsyncd.model.errors import ManifestInvalid
 from gitsyncd.model.image import QUARANTINE_FILE, Mark, Quarantined
+from gitsyncd.model.immutable import immutable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +25,7 @@ _FRESH_S = 2.0
 """What was read so lately is not read again: policies that look at the same time share it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Sight:
     """What a branch has for policies, as of one commit."""
 

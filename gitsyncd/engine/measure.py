@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gitsyncd.engine.image_control import policy_state, update_state
 from gitsyncd.engine.status import state_of
 from gitsyncd.model import metric
+from gitsyncd.model.immutable import immutable
 from gitsyncd.model.inventory import EntryState
 from gitsyncd.model.metric import Family, Histogram, Labels, Metric
 from gitsyncd.model.plan import Guarded
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 Values = dict[Labels, float | Histogram]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Scene:
     """Whom to ask. Made anew for each look, since the loops may have been replaced meanwhile."""
 

@@ -6,7 +6,7 @@ Belongs here: the order of the steps. Does not belong here: when a turn happens 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gitsyncd.core.backoff import Fight, is_forgotten, is_over, next_look, reverted
@@ -15,6 +15,7 @@ from gitsyncd.core.health import worst
 from gitsyncd.core.ledger import Outcome, inherited, intend, settle
 from gitsyncd.core.plan import Scene, plan
 from gitsyncd.model.errors import Changed, Conflict, GitsyncdError
+from gitsyncd.model.immutable import immutable
 from gitsyncd.model.inventory import EntryState
 from gitsyncd.model.plan import Change, Operation, Plan
 from gitsyncd.model.report import Health, HealthStatus
@@ -37,7 +38,7 @@ BULK = 100
 """Objects. Watches of new kinds begin after a turn that creates more: until then they would tell of nothing else."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class TurnReport:
     """What one turn found and did."""
 

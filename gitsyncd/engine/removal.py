@@ -6,7 +6,7 @@ The target is suspended, or gone from the agent file: otherwise its objects woul
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from gitsyncd.engine.apply import GONE_WITHIN_S, Actuator
 from gitsyncd.engine.journal import Journal
 from gitsyncd.engine.status import problem
 from gitsyncd.model.errors import GitsyncdError, KindUnknown, UsageError
+from gitsyncd.model.immutable import immutable
 from gitsyncd.model.inventory import Entry, EntryState
 from gitsyncd.model.manifest import Desired
 from gitsyncd.model.observed import Observed
@@ -160,7 +161,7 @@ class Removal:
         return [problem(str(object_id), error) for object_id, error in [*failed, *unseen.items()]], released
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class _Deleted:
     """What came of deleting all that a target owns on one cluster."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from gitsyncd.core.containers import images_of
@@ -26,6 +26,7 @@ from gitsyncd.model.errors import (
     UsageError,
 )
 from gitsyncd.model.image import QUARANTINE_FILE, Quarantine, Quarantined, QuarantinedCommit
+from gitsyncd.model.immutable import immutable
 from gitsyncd.model.units import rfc3339
 from gitsyncd.model.update import Author, MergeRequest, Proposal, Restored, Tip, Update
 
@@ -43,7 +44,7 @@ TRAILER = "Gitsyncd-Rollback"
 _FEWEST_DIGITS = 7
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Way:
     """From which commit to which, and what is kept from coming back."""
 

@@ -7,7 +7,6 @@ Belongs here: waiting, retrying, suspending, the state that `status` shows. Does
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gitsyncd.core.backoff import next_delay
@@ -25,6 +24,7 @@ from gitsyncd.model.errors import (
     StandingBy,
     Throttled,
 )
+from gitsyncd.model.immutable import immutable
 from gitsyncd.model.report import Health, HealthStatus, TargetState
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def _timers() -> float:
     return asyncio.get_running_loop().time()
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(kw_only=False)
 class Suspension:
     """Paused by a person until a moment (None: until the agent file says otherwise)."""
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from gitsyncd.model.ids import ObjectId
+from gitsyncd.model.immutable import immutable
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(kw_only=False)
 class Wake:
     """Why a waiter was woken. `everything` outranks `ids`; neither means that the time was up."""
 

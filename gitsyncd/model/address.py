@@ -9,8 +9,9 @@ could mean something to a shell, to a program's options or to a terminal is refu
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit, urlunsplit
+
+from gitsyncd.model.immutable import immutable
 
 SSH_PORT = 22
 DEFAULT_USER = "git"
@@ -23,7 +24,7 @@ _PATH = re.compile(r"[\w./~+@:=,%-]+")
 _SHORT = re.compile(r"(?P<user>[^/@:]+)@(?P<host>\[[^\]/@]*\]|[^/@:\[\]]+):(?P<path>.*)", re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class SshAddress:
     """Where a repository is, over SSH."""
 

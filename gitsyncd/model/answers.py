@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from gitsyncd.model.ids import ObjectType, ResourceType
+from gitsyncd.model.immutable import immutable
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class ClusterIdentity:
     """Who answers: UID of the namespace `kube-system`, and the server's version."""
 
@@ -19,7 +20,7 @@ class ClusterIdentity:
     """Of the store at this moment: lower than one seen before means that an older state was put back."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Discovery:
     """Every kind at every served version that can be got and listed."""
 
@@ -28,7 +29,7 @@ class Discovery:
     """Groups with an API that does not answer: what is missing of them is unknown, and never gone."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Listing:
     """Objects of one kind, decoded, and the resourceVersion from which a watch sees everything after them."""
 
@@ -36,7 +37,7 @@ class Listing:
     resource_version: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class WatchEvent:
     """One hint. `kind` is `ADDED`, `MODIFIED`, `DELETED` or `BOOKMARK`, which has a `resource_version` only."""
 
@@ -49,7 +50,7 @@ class WatchEvent:
     """The object as raw JSON, decoded only when wanted; empty for a bookmark."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class ApplyOptions:
     """How one server-side apply is sent."""
 

@@ -52,10 +52,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar
 
+from gitsyncd.model.immutable import immutable
 from gitsyncd.model.printable import without_surrogates
 
 
@@ -88,7 +88,7 @@ class GitsyncdError(Exception):
         return f"{self.subject}: {self.message}" if self.subject else self.message
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Mistake:
     """One thing that is wrong in the agent file, and what to write instead. Holds no secret."""
 

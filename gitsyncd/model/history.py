@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 
+from gitsyncd.model.immutable import immutable
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@immutable
 class Passage:
     """One revision of one target. Moments are in UTC, each the first of its kind; None for what did not happen."""
 
@@ -35,7 +36,7 @@ class Passage:
         return self.in_sync is not None and self.healthy is not None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class History:
     """The newest first."""
 

@@ -5,9 +5,10 @@ A delivery never says what to apply, only *look again*: facts here name what is 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+
+from gitsyncd.model.immutable import immutable
 
 
 class HookKind(StrEnum):
@@ -31,7 +32,7 @@ SOURCE_KINDS = frozenset(
 REGISTRY_KINDS = frozenset({HookKind.DOCKER_HUB, HookKind.GHCR, HookKind.HARBOR, HookKind.QUAY, HookKind.GENERIC})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Hook:
     """One sender. The secret is read at each use."""
 
@@ -39,7 +40,7 @@ class Hook:
     secret_file: Path
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(kw_only=False)
 class News:
     """What a delivery speaks of: branches, or images by their whole name. `everything`: it does not say."""
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gitsyncd.model.immutable import immutable
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class ObjectId:
@@ -54,7 +56,7 @@ class ObjectType:
         return f"{self.kind}.{self.api_version}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class ResourceType:
     """One line of a server's discovery: how a kind is addressed over REST."""
 

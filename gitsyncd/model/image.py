@@ -5,12 +5,12 @@ Facts only. Which tag is selected is decided in `core.images`; how a registry is
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 
 from gitsyncd.model.hook import Hook
+from gitsyncd.model.immutable import immutable
 from gitsyncd.model.source import BearerAuth, PasswordAuth
 
 
@@ -39,7 +39,7 @@ class PinDigest(StrEnum):
     ALWAYS = "always"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Select:
     """`wanted` is the range for `semver`, the tag for `digest`, and empty for the others."""
 
@@ -48,7 +48,7 @@ class Select:
     order: Order = Order.ASC
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Filter:
     """Tags in which `pattern` is found; `extract` makes of what it matched the text that the rule looks at."""
 
@@ -56,7 +56,7 @@ class Filter:
     extract: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Schedule:
     """Moments on the calendar of a time zone."""
 
@@ -64,7 +64,7 @@ class Schedule:
     time_zone: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class ImagePolicy:
     """Which tag of an image is wanted."""
 
@@ -86,7 +86,7 @@ class ImagePolicy:
     """When it is asked, in place of `interval`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class DockerConfigAuth:
     """What `docker login` writes. Helpers that it names run only if they are allowed."""
 
@@ -97,7 +97,7 @@ RegistryAuth = PasswordAuth | BearerAuth | DockerConfigAuth
 """Credentials by file; the files are read at each use."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class RegistryAccess:
     """How the registry of some images is reached."""
 
@@ -113,7 +113,7 @@ class RegistryAccess:
     """Who may say that something was pushed."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Origin:
     """The code that an image says to be made from, in the words of whoever built it. Either may be empty, not both."""
 
@@ -126,7 +126,7 @@ class Origin:
         return f"{self.source}@{self.revision}" if self.source and self.revision else self.source or self.revision
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Found:
     """One tag as the registry has it now."""
 
@@ -156,7 +156,7 @@ class Reason(StrEnum):
     LOCKED = "locked"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Held:
     """One tag that is not selected, and why."""
 
@@ -166,7 +166,7 @@ class Held:
     """For people: since when, which platform, who said so."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Quarantined:
     """What must not come back: this tag of the image, or this digest under whatever tag."""
 
@@ -179,7 +179,7 @@ class Quarantined:
     """The one that brought it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class QuarantinedCommit:
     """A commit whose tree must not be admitted again."""
 
@@ -192,7 +192,7 @@ QUARANTINE_FILE = ".gitsyncd/quarantine.yaml"
 """From the root of a repository."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Quarantine:
     """What a repository says must not come back."""
 
@@ -200,7 +200,7 @@ class Quarantine:
     commits: tuple[QuarantinedCommit, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Choice:
     """What a policy has come to: what is selected, if anything, and everything better that is held."""
 
@@ -214,7 +214,7 @@ MARK_SIGN = b'"$imagepolicy"'
 """What every mark holds, and so every file that has one."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Mark:
     """One scalar of a file that is marked for a policy. `start` and `end` count characters of the text."""
 
@@ -230,7 +230,7 @@ class Mark:
     """`'`, `"`, `|`, `>` or empty for a plain scalar."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class ImageChange:
     """One marked scalar that a commit changes."""
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 
 from gitsyncd.model.ids import ObjectId
+from gitsyncd.model.immutable import immutable
 
 
 class EntryState(StrEnum):
@@ -19,7 +20,7 @@ class EntryState(StrEnum):
     """The delete was accepted; the entry stays until a read says that the object is gone."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Entry:
     """One owned object. Hashes are those of the API server's answer to our last apply, never of the text in Git."""
 
@@ -40,7 +41,7 @@ class Entry:
     """What the manifest last applied said: a delete is excluded by the live object or by this."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Inventory:
     """All entries of one target on one cluster."""
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from gitsyncd.model.immutable import immutable
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Candidate:
     """A daemon that stands by and would take its share, as it says of itself."""
 
@@ -16,7 +18,7 @@ class Candidate:
     """Grows each time that it says so: one that no longer grows is of a daemon that is gone."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Lease:
     """One reading of a Lease. Its times are never compared with a clock: only whether they have changed counts."""
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 
 from gitsyncd.model.ids import ObjectId, ObjectType
+from gitsyncd.model.immutable import immutable
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Origin:
     """The place in the repository that a person has to open."""
 
@@ -21,7 +22,7 @@ class Origin:
         return f"{self.file}:{self.line}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Document:
     """One object as its file says it, before a cluster gave it scope, namespace and marks.
 
@@ -47,7 +48,7 @@ class Apply(StrEnum):
     IGNORE = "ignore"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Controls:
     """What the annotations of one manifest ask for: `docs/reference/annotations.md`."""
 
@@ -64,7 +65,7 @@ class Controls:
 DEFAULT_CONTROLS = Controls()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Manifest:
     """One object exactly as it will be sent: namespace settled, marks on, fields that others rightly own left out."""
 
@@ -85,7 +86,7 @@ class Manifest:
         return ObjectType(api_version=self.api_version, kind=self.id.kind)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Desired:
     """Everything that Git wants of one target, and what could not be told."""
 

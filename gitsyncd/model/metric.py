@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from gitsyncd.model.immutable import immutable
+
 PREFIX = "gitsyncd_"
 
 
@@ -22,7 +24,7 @@ class MetricType(StrEnum):
     HISTOGRAM = "histogram"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Metric:
     """One metric and what it means. Durations are in seconds, and so are moments, since 1970."""
 
@@ -55,7 +57,7 @@ Labels = tuple[str, ...]
 """Values in the order of `Metric.labels`."""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(kw_only=False)
 class Family:
     """One metric and all its values at one moment."""
 

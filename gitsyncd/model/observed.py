@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from gitsyncd.model.immutable import immutable
 from gitsyncd.model.report import Health
 
 
@@ -19,7 +19,7 @@ class Writer(StrEnum):
     UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Mark:
     """What the marks on a live object say about its owner: `docs/reference/marks.md`."""
 
@@ -30,7 +30,7 @@ class Mark:
     """False on a copy: `gitsyncd.dev/id` names another object."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Addition:
     """Fields that one other manager added and Git does not name.
 
@@ -50,7 +50,7 @@ class Addition:
     """A known safe verb (`kubectl rollout restart`): reported, never removed. Its fields stand in no other addition."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Blame:
     """Who last wrote certain fields, as far as managedFields tell: the client, not the human."""
 
@@ -61,7 +61,7 @@ class Blame:
     at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Observed:
     """One live object, as far as planning needs to know it."""
 

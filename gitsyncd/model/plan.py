@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 
 from gitsyncd.model.ids import ObjectId
+from gitsyncd.model.immutable import immutable
 from gitsyncd.model.inventory import Entry
 from gitsyncd.model.manifest import Manifest
 from gitsyncd.model.observed import Addition, Observed
@@ -35,7 +36,7 @@ class DriftKind(StrEnum):
     OWNERSHIP = "ownership"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Change:
     """One object and what is to be done with it. What stands on both sides is kept for whoever carries it out."""
 
@@ -64,7 +65,7 @@ class Guarded(StrEnum):
     """The delete of an object, or of a kind, that takes data along."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Refusal:
     """Why a guard stopped the deletes of a plan."""
 
@@ -76,7 +77,7 @@ class Refusal:
     """Deletes that would have been let through."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Plan:
     """The changes of one turn, in order. A plan without changes is an object in sync."""
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from gitsyncd.model.immutable import immutable
 
 
 class HealthStatus(StrEnum):
@@ -17,7 +18,7 @@ class HealthStatus(StrEnum):
     UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(kw_only=False)
 class Health:
     """Status of one object, or of a whole target, with the reason in the cluster's own words."""
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from gitsyncd.model.immutable import immutable
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Right:
@@ -22,7 +24,7 @@ class Right:
     """A path that is no resource, such as `/metrics`; then nothing but the verb stands beside it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Held:
     """What a credential may do in one namespace, as the API server tells it."""
 
@@ -41,7 +43,7 @@ class Scope(StrEnum):
     """Over the whole cluster: one watch per kind, and namespaces that Git itself makes may come and go."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Subject:
     """Whom the roles are bound to."""
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 
 from gitsyncd.model.hook import Hook
+from gitsyncd.model.immutable import immutable
 
 
 class OnRewind(StrEnum):
@@ -17,7 +18,7 @@ class OnRewind(StrEnum):
     FOLLOW = "follow"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class PasswordAuth:
     """HTTP: a user and a password, or a token in its place."""
 
@@ -25,14 +26,14 @@ class PasswordAuth:
     password_file: Path
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class BearerAuth:
     """HTTP: a token in a header of its own."""
 
     token_file: Path
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class CertificateAuth:
     """HTTPS: a client certificate and its key, PEM."""
 
@@ -40,7 +41,7 @@ class CertificateAuth:
     key_file: Path
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class SshAuth:
     """SSH: a private key, and the host keys that are trusted."""
 
@@ -55,7 +56,7 @@ GitAuth = PasswordAuth | BearerAuth | CertificateAuth | SshAuth
 """Credentials by file; the files are read at each use, so that replacing them needs no restart."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Repository:
     """What one conversation with a remote needs. Sources that share it share one mirror and one conversation."""
 
@@ -64,7 +65,7 @@ class Repository:
     ca_file: Path | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Source:
     """A named branch of a repository and how to follow it."""
 
@@ -79,7 +80,7 @@ class Source:
     """Who may say that something was pushed."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Revision:
     """One commit of one branch. `committed_at` is the committer's clock, in UTC."""
 
@@ -95,7 +96,7 @@ class Revision:
         return f"{self.branch}@sha1:{self.commit}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class File:
     """One regular file of a tree. `blob` identifies its content."""
 
@@ -105,7 +106,7 @@ class File:
     content: bytes = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Snapshot:
     """The files below one path of one commit. Equal `tree` means equal files."""
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 
 from gitsyncd.model.ids import ObjectId
 from gitsyncd.model.image import ImagePolicy, RegistryAccess
+from gitsyncd.model.immutable import immutable
 from gitsyncd.model.source import Source
 from gitsyncd.model.update import Update
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Kubeconfig:
     """Connect by a kubeconfig file. `context` empty means its current one."""
 
@@ -22,12 +23,12 @@ class Kubeconfig:
     context: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class InCluster:
     """Connect with the service account of the pod that this runs in."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Server:
     """Connect to an address, with a token or a client certificate. Files are read again when they change."""
 
@@ -38,7 +39,7 @@ class Server:
     client_key_file: Path | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Cluster:
     """One API server and how much to ask of it at once."""
 
@@ -74,7 +75,7 @@ class ForeignFields(StrEnum):
     IGNORE = "ignore"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class IgnoreRule:
     """Fields that Git may name and others may own. Empty selectors match everything."""
 
@@ -94,7 +95,7 @@ class IgnoreRule:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class PrunePolicy:
     """The budget for deletes of one turn; what exceeds it waits for an approval."""
 
@@ -104,7 +105,7 @@ class PrunePolicy:
     allow_empty: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Policy:
     """What one target may do to the objects it finds."""
 
@@ -115,7 +116,7 @@ class Policy:
     ignore: tuple[IgnoreRule, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Target:
     """One path of one source on one cluster: one inventory, one worker."""
 
@@ -148,7 +149,7 @@ class LogFormat(StrEnum):
     CONSOLE = "console"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Listen:
     """An address of this machine, and a TCP port on it; 0 is any that is free."""
 
@@ -162,7 +163,7 @@ class Listen:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Webhook:
     """Where deliveries are listened for."""
 
@@ -171,7 +172,7 @@ class Webhook:
     """A chain and its key, PEM; None for plain HTTP, as behind a proxy."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Agent:
     """The daemon itself."""
 
@@ -197,7 +198,7 @@ class Agent:
         return f"gitsyncd/{self.name}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Images:
     """From registry to commit."""
 
@@ -206,7 +207,7 @@ class Images:
     updates: tuple[Update, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Configuration:
     """One agent file, read, validated and resolved as a whole."""
 

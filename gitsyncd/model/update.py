@@ -7,16 +7,17 @@ requests to merge that of the forges' edge.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 
 from gitsyncd.model.image import ImageChange
+from gitsyncd.model.immutable import immutable
 from gitsyncd.model.source import Repository
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Author:
     """In whose name commits are made: author and committer."""
 
@@ -29,7 +30,7 @@ class KeyKind(StrEnum):
     OPENPGP = "openpgp"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class SigningKey:
     """A private key by file, read at each use."""
 
@@ -45,7 +46,7 @@ class Forge(StrEnum):
     GITEA = "gitea"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class PullRequest:
     """One rolling request to merge, from the branch that is pushed to the branch that is followed."""
 
@@ -54,7 +55,7 @@ class PullRequest:
     labels: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class MergeRequest:
     """What is asked of whoever may merge. GitLab's word, which says what it is; others call it a pull request."""
 
@@ -67,7 +68,7 @@ class MergeRequest:
     labels: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Update:
     """Where the choices of some policies are written."""
 
@@ -95,7 +96,7 @@ class Update:
         return self.push_branch or self.branch
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Tip:
     """A branch as the remote has it now: its commit, and the files that were asked for."""
 
@@ -106,7 +107,7 @@ class Tip:
     """A commit of somebody else's on the branch of its own that would be pushed; empty where there is none."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Restored:
     """The content that a path had in some commit."""
 
@@ -115,7 +116,7 @@ class Restored:
     """A commit that the path must still be equal to, or nothing is written: what gives way was looked at there."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Proposal:
     """What a commit on top of a tip would change. What changes nothing makes no commit."""
 
@@ -129,7 +130,7 @@ class Proposal:
     """By path of a folder (or file, or empty for the root): what it gets, exactly."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Written:
     """A commit that the remote has taken."""
 

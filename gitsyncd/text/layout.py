@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from gitsyncd.model.immutable import immutable
 from gitsyncd.model.printable import masked
 
 _COLOURS = {"green": "32", "red": "31", "yellow": "33", "blue": "34", "dim": "2", "bold": "1"}
@@ -105,7 +105,7 @@ def wrapped(text: str, width: int | None, *, first: str, rest: str) -> list[str]
 # --- tables -----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(kw_only=False)
 class Column:
     """One column of a table."""
 

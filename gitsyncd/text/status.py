@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from gitsyncd.model.immutable import immutable
 from gitsyncd.text.layout import Column, Paint, Table, age, bar, clean, flat, short, wrapped
 
 Item = Mapping[str, Any]
@@ -36,7 +36,7 @@ _BAR = 40
 _STUCK = "\N{NO-BREAK SPACE}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class View:
     """How the status is to be shown."""
 

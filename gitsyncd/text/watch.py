@@ -12,10 +12,10 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import IO, Any
 
 from gitsyncd.model.errors import GitsyncdError
+from gitsyncd.model.immutable import immutable
 from gitsyncd.text.layout import Paint, clipped, columns, duration, flat, wrapped
 from gitsyncd.text.status import View, status_text
 
@@ -28,7 +28,7 @@ _ENTER, _LEAVE = "\033[?1049h\033[?25l", "\033[?25h\033[?1049l"
 _TERMINATED = 128 + signal.SIGTERM
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(kw_only=False)
 class Look:
     """What is known now: the last answer of the daemon, and why there is none since, if there is none."""
 

@@ -444,8 +444,10 @@ def test_a_new_commit_takes_over_in_the_middle_of_a_long_turn(world: World) -> N
     first = world.commit(all_of_them)
     with world.agent.start() as daemon:
         daemon.wait_for("object applied", revision=first)
-        changed = config_map("m-000") | {"data": {"value": "second"}}
-        second = world.commit({"long/all-000.yaml": json.dumps(changed), "long/all-001.yaml": None})
+        with world.cluster.frozen():  # else the turn may be over before the commit is seen
+            changed = config_map("m-000") | {"data": {"value": "second"}}
+            second = world.commit({"long/all-000.yaml": json.dumps(changed), "long/all-001.yaml": None})
+            daemon.wait_for("source updated", revision=second)
         in_sync(daemon, "long", second, objects=count - 1)
         applied = daemon.said("object applied", revision=first)
         assert len(applied) < count, "the first turn ended before all was done"

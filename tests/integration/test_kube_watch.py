@@ -253,11 +253,8 @@ async def test_a_frozen_api_server_is_noticed_within_a_minute(cluster: Cluster, 
     )
     await opened(client, 1)
 
-    cluster.pause()
-    try:
+    with cluster.frozen():
         took, error = await seconds(asyncio.wait_for(ending, 60))
-    finally:
-        cluster.resume()
 
     assert isinstance(error, ClusterUnreachable)
     assert "nothing was heard for 40 s" in error.message

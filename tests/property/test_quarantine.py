@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import re
 from typing import Any
 
@@ -131,7 +132,12 @@ def files(draw: st.DrawFn) -> str:
         ("commits", draw(st.lists(COMMITS, max_size=3))),
     ):
         fields = [
-            {name: value for name in reversed(entry.__slots__) if (value := getattr(entry, name))} for entry in entries
+            {
+                field.name: value
+                for field in reversed(dataclasses.fields(entry))
+                if (value := getattr(entry, field.name))
+            }
+            for entry in entries
         ]
         if fields:
             content[key] = fields

@@ -372,6 +372,15 @@ class Cluster:
     def resume(self) -> None:
         self._processes["kube-apiserver"].signal(signal.SIGCONT)
 
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Paused meanwhile."""
+        self.pause()
+        try:
+            yield
+        finally:
+            self.resume()
+
     def back_up(self, folder: Path) -> None:
         """Copy everything that is stored to a new folder. The cluster is away for the moment that it takes."""
         with self._storage_away():

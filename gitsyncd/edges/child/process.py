@@ -15,20 +15,21 @@ import os
 import signal
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 
 from gitsyncd.edges.child.launch import OUT_OF_MEMORY
 from gitsyncd.model.errors import LocalError
+from gitsyncd.model.immutable import immutable
 
 _STDERR_KEPT = 4096
 _LAST_WORDS_S = 5.0
 """How long to hear out the streams of a dead child. Only a grandchild that left the group can keep them open."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Limits:
     """What one child may use up."""
 
@@ -56,7 +57,7 @@ class Ending(StrEnum):
     """It answered more than the caller wanted to hold."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class ChildResult:
     """What came of a child. `stdout` is what it answered until then, whole only when it exited."""
 

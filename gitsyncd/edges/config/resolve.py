@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from gitsyncd.edges.config import schema
@@ -19,6 +19,7 @@ from gitsyncd.edges.config.sources import source
 from gitsyncd.edges.config.values import PLACEHOLDER, is_branch, quoted, split_address
 from gitsyncd.edges.config.wording import near
 from gitsyncd.edges.yaml.agentfile import KeyPath
+from gitsyncd.model.immutable import immutable
 from gitsyncd.model.source import Source
 from gitsyncd.model.target import (
     Adopt,
@@ -45,7 +46,7 @@ LONGEST_SOCKET = 107
 """Bytes of a Unix socket's name on Linux, unix(7)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Draft:
     """A checked file, possibly with gaps. Items are kept by their index in the file, for lines in messages."""
 

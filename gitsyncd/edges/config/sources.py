@@ -5,7 +5,6 @@ What does not go together is told here: two ways at once, half of one, and a way
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from gitsyncd.edges.config import schema
@@ -16,6 +15,7 @@ from gitsyncd.edges.config.section import Auth
 from gitsyncd.edges.yaml.agentfile import KeyPath
 from gitsyncd.model.address import SshAddress, is_ssh
 from gitsyncd.model.hook import Hook, HookKind
+from gitsyncd.model.immutable import immutable
 from gitsyncd.model.source import (
     BearerAuth,
     CertificateAuth,
@@ -29,7 +29,7 @@ from gitsyncd.model.source import (
 from gitsyncd.model.units import parse_duration
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class _Way:
     """One way to say who asks: the keys that it takes, and the kind of address that has it."""
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
+from gitsyncd.model.immutable import immutable
 from gitsyncd.model.update import Forge, MergeRequest
 
 Json = Mapping[str, Any]
@@ -22,7 +23,7 @@ class Unexpected(Exception):
     """The answer is not what the documentation says. The text may be shown."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Ask:
     """One request, with its path below the API's address."""
 
@@ -31,7 +32,7 @@ class Ask:
     body: Json = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Opened:
     """A request that is open."""
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from gitsyncd.model.immutable import immutable
 
 MIB = 1 << 20
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Caps:
     """Limits of one mirror. The defaults are far above what repositories of manifests need."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from io import BytesIO
 
@@ -23,13 +23,14 @@ from gitsyncd.edges.git.store import ObjectStore
 from gitsyncd.edges.git.tree import Entry, identity, is_manifest, normal_path, read_tree, why_refused
 from gitsyncd.model.errors import ManifestInvalid, PushContended, SourceTooLarge
 from gitsyncd.model.image import MARK_SIGN
+from gitsyncd.model.immutable import immutable
 from gitsyncd.model.update import Author, Proposal
 
 _FILE = 0o100644
 _FOLDER = 0o040000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Draft:
     """A commit that is not pushed yet, and the pack with all that is new in it."""
 
@@ -37,7 +38,7 @@ class Draft:
     pack: bytes = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(kw_only=False)
 class _Content:
     """What a path gets: an entry of another tree, new bytes, or (neither) nothing."""
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import re
 import zlib
-from dataclasses import dataclass
 from datetime import UTC, datetime
+
+from gitsyncd.model.immutable import immutable
 
 COMMIT, TREE, BLOB, TAG, OFS_DELTA, REF_DELTA = 1, 2, 3, 4, 6, 7
 NAMES = {COMMIT: "commit", TREE: "tree", BLOB: "blob", TAG: "tag"}
@@ -18,7 +19,7 @@ _HEX = re.compile(r"[0-9a-f]{40}")
 _LAST_SECOND = 253402300799  # 9999-12-31T23:59:59Z, the last that a datetime can hold
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Commit:
     """What is used of a commit."""
 

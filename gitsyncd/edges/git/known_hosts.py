@@ -12,7 +12,8 @@ import hmac
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from gitsyncd.model.immutable import immutable
 
 _WEAKEST_RSA_BITS = 2048
 _MARKERS = {"@cert-authority": "authority", "@revoked": "revoked"}
@@ -22,7 +23,7 @@ class UnreadableLine(Exception):
     """A line that has to be understood to be safe. The text says which."""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(kw_only=False)
 class HostKey:
     """A public key, and where in the file it stands."""
 
@@ -40,7 +41,7 @@ class HostKey:
         return f"{self.kind} {b64encode(self.blob).decode()}"
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(kw_only=False)
 class KnownHost:
     """What a file says of one server."""
 
@@ -74,7 +75,7 @@ def known_host(content: str, host: str, port: int) -> KnownHost:
     return KnownHost(found.trusted, found.authorities, revoked)
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(kw_only=False)
 class _Entry:
     meaning: str
     names: str

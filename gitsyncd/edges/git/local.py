@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from gitsyncd.model.errors import ConfigError, RevisionNotFound, SourceDenied, SourceUnreachable
+from gitsyncd.model.immutable import immutable
 
 _ID = re.compile(r"[0-9a-f]{40}")
 _SYMBOLIC = re.compile(r"ref: (refs/heads/\S+)")
@@ -21,7 +21,7 @@ _REF_BYTES = 4096
 _PACKED_REFS_BYTES = 64 << 20
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(kw_only=False)
 class LocalRepository:
     """The folder with `objects` and `refs` of a local repository."""
 

@@ -11,9 +11,10 @@ import binascii
 import hashlib
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
+
+from gitsyncd.model.immutable import immutable
 
 _ARMOUR: Final = re.compile(
     rb"-----BEGIN PGP PRIVATE KEY BLOCK-----\n(?:[^\n]+\n)*\n(.*?)(?:\n=[A-Za-z0-9+/]{4})?\n-----END", re.DOTALL
@@ -31,7 +32,7 @@ class UnusableKey(Exception):
     """The text says why and quotes nothing of the key."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class _Key:
     """One secret key that can sign."""
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
 
 from gitsyncd.edges.git.caps import Caps, in_words
 from gitsyncd.edges.git.pktline import (
@@ -22,6 +21,7 @@ from gitsyncd.edges.git.pktline import (
 )
 from gitsyncd.model.address import redacted
 from gitsyncd.model.errors import PushRefused, RevisionNotFound, SourceTooLarge, SourceUnreachable
+from gitsyncd.model.immutable import immutable
 from gitsyncd.model.source import Repository
 
 _ANSWER_BYTES = 64 << 20
@@ -39,7 +39,7 @@ RECEIVE = "git-receive-pack"
 """What takes pushes; what is fetched comes from `git-upload-pack`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Move:
     """One branch, from the commit that it has to one that stands on it."""
 

@@ -11,7 +11,6 @@ import stat
 import time
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from dulwich.objects import parse_tree
 
@@ -20,6 +19,7 @@ from gitsyncd.edges.git.format import BLOB, GITLINK, TREE
 from gitsyncd.edges.git.history import beyond, read_commit
 from gitsyncd.edges.git.store import ObjectStore
 from gitsyncd.model.errors import ConfigError, ManifestInvalid, RevisionNotFound, SourceTooLarge
+from gitsyncd.model.immutable import immutable
 from gitsyncd.model.source import File, Snapshot
 
 _SUFFIXES = (".yaml", ".yml", ".json")
@@ -29,7 +29,7 @@ _IGNORED_BY_HFS = dict.fromkeys([*range(0x200C, 0x2010), *range(0x202A, 0x202F),
 _LINK_DEPTH = 10
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(kw_only=False)
 class Entry:
     """One entry of a tree object."""
 

@@ -14,7 +14,7 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Protocol
@@ -33,6 +33,7 @@ from gitsyncd.edges.git.tree import identity
 from gitsyncd.model.address import is_ssh, redacted
 from gitsyncd.model.errors import PushContended, RevisionNotFound, SourceUnreachable
 from gitsyncd.model.image import QUARANTINE_FILE, ImageChange
+from gitsyncd.model.immutable import immutable
 from gitsyncd.model.source import Repository
 from gitsyncd.model.update import Author, Proposal, SigningKey, Tip, Written
 
@@ -50,7 +51,7 @@ class _Remote(Protocol):
     async def close(self) -> None: ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class _Ground:
     """What a commit stands on."""
 
@@ -65,7 +66,7 @@ class _Ground:
     """The commit of the followed branch from which the pushed one was last made anew; empty where it has no more."""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(kw_only=False)
 class _Unsure:
     """A push of which nobody knows whether it arrived, and what its branch had before."""
 

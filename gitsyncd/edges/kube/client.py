@@ -11,7 +11,7 @@ import contextlib
 import io
 from collections import Counter
 from collections.abc import AsyncIterator, Coroutine, Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -37,6 +37,7 @@ from gitsyncd.model.errors import (
     LocalError,
     Throttled,
 )
+from gitsyncd.model.immutable import immutable
 
 T = TypeVar("T")
 
@@ -66,7 +67,7 @@ _NETWORK_ERRORS = (aiohttp.ClientError, TimeoutError, OSError)
 _JSON = "application/json"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Call:
     """One request."""
 

@@ -11,7 +11,7 @@ import base64
 import os
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from gitsyncd.edges.child.process import Limits, python_module, run_child
 from gitsyncd.edges.kube.files import MAX_BYTES, Stamp, content, stamps
 from gitsyncd.edges.kube.plugin import Login, Plugin
 from gitsyncd.model.errors import ConfigError
+from gitsyncd.model.immutable import immutable
 from gitsyncd.model.target import Agent, Cluster, InCluster, Kubeconfig, Server
 
 Json = Mapping[str, Any]
@@ -37,7 +38,7 @@ _STARTED_S = 2.0
 _CHILD_DEADLINE = timedelta(seconds=20)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Access:
     """What it takes to talk to one API server. Equal values need no new connection."""
 

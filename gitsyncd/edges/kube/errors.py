@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import orjson
@@ -27,6 +27,7 @@ from gitsyncd.model.errors import (
     Rejected,
     Throttled,
 )
+from gitsyncd.model.immutable import immutable
 
 MAX_QUOTED = 1500
 """Characters of a server's message that are passed on. Admission policies have been seen to answer with pages."""
@@ -69,7 +70,7 @@ _MANAGER = re.compile(r'conflict with "(?P<manager>[^"]*)"')
 _MAX_PAUSE_S = 3600.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Answer:
     """An answer that is not a success, as far as its meaning depends on it."""
 
@@ -84,7 +85,7 @@ class Answer:
     """The header as it came."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Status:
     """A `Status` of the API, parsed without trusting any type in it."""
 

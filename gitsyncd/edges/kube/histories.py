@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from urllib.parse import quote
 
 import orjson
@@ -18,13 +17,14 @@ from gitsyncd.edges.kube.inventory import TARGET
 from gitsyncd.edges.kube.objects import decoded, list_all
 from gitsyncd.model.errors import Changed, NotFound
 from gitsyncd.model.ids import ObjectType, ResourceType
+from gitsyncd.model.immutable import immutable
 
 LABEL = "gitsyncd.dev/history"
 _KEY = "revisions"
 _CONFIG_MAPS = ResourceType(type=ObjectType(api_version="v1", kind="ConfigMap"), plural="configmaps", namespaced=True)
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(kw_only=False)
 class _Stored:
     uid: str
     resource_version: str

@@ -9,7 +9,7 @@ import copy
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import orjson
 from gitsyncd.edges.child.credentials import DEADLINE, run_for_credentials
 from gitsyncd.edges.child.program import by_name, why_unsafe
 from gitsyncd.model.errors import ConfigError, GitsyncdError, LocalError
+from gitsyncd.model.immutable import immutable
 
 API_GROUP = "client.authentication.k8s.io"
 VERSIONS = frozenset({f"{API_GROUP}/v1", f"{API_GROUP}/v1beta1"})
@@ -38,7 +39,7 @@ _SETS_THE_STAGE = re.compile(
 """Variables by which something else than the listed program would be run or loaded."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Plugin:
     """What a kubeconfig says of its plugin."""
 
@@ -50,7 +51,7 @@ class Plugin:
     """What the program is told of the cluster; None for nothing."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Credential:
     """What a plugin printed."""
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
@@ -19,6 +18,7 @@ import orjson
 
 from gitsyncd.core.reference import is_digest, is_tag
 from gitsyncd.model.image import Origin
+from gitsyncd.model.immutable import immutable
 
 MANIFESTS: Final = (
     "application/vnd.oci.image.manifest.v1+json",
@@ -42,7 +42,7 @@ class Misspoken(ValueError):
     """Not what a registry may answer."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Manifest:
     """One image for one platform."""
 
@@ -51,7 +51,7 @@ class Manifest:
     annotations: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Index:
     """One image for several platforms: the digest of the manifest for each."""
 
@@ -59,7 +59,7 @@ class Index:
     annotations: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Config:
     """What an image says of itself. `created` is in UTC."""
 
@@ -68,7 +68,7 @@ class Config:
     labels: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Layer:
     """One blob of an artifact that is no image."""
 
@@ -78,7 +78,7 @@ class Layer:
     annotations: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Referrer:
     """A manifest that says of itself that it belongs to another. `predicate` is what a Sigstore bundle in it claims."""
 
@@ -86,7 +86,7 @@ class Referrer:
     predicate: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Challenge:
     """How a registry wants to be asked (RFC 9110, section 11.6.1)."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Container, Iterator
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 from urllib.parse import urljoin
 
@@ -20,6 +20,7 @@ from gitsyncd.edges.registry.connection import NOT_FOUND, Answer, Connection, Pa
 from gitsyncd.edges.registry.recent import Recent
 from gitsyncd.model.errors import ImageNotFound, RegistryError
 from gitsyncd.model.image import Found
+from gitsyncd.model.immutable import immutable
 
 MAX_TAGS: Final = 100_000
 MAX_PAGES: Final = 1000
@@ -42,7 +43,7 @@ _ASKED_FIRST: Final = ("linux/amd64", "linux/arm64")
 """Of an index, whose images say when they were made; no other is any better or worse."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Document:
     """A manifest as it is, proven by its digest."""
 
@@ -51,7 +52,7 @@ class Document:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class _Told:
     """What a HEAD told of a tag."""
 

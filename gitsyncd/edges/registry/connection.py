@@ -25,6 +25,7 @@ from gitsyncd.edges.registry.answers import Challenge, Misspoken
 from gitsyncd.edges.registry.credentials import Credentials, Left, Login
 from gitsyncd.edges.registry.helper import Helper
 from gitsyncd.model.errors import ImageNotFound, RegistryDenied, RegistryError, RegistryThrottled, RegistryUnreachable
+from gitsyncd.model.immutable import immutable
 
 if TYPE_CHECKING:
     import aiohttp
@@ -40,7 +41,7 @@ _MOST_PAUSE_S: Final = 3600.0
 _TOKEN_MARGIN_S: Final = 10.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Reach:
     """How a registry is reached."""
 
@@ -80,7 +81,7 @@ class Pause:
         return max(0.0, self._until - self._clock())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class _Question:
     """What a token is for."""
 

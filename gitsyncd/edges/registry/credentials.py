@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64decode
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -16,6 +16,7 @@ import orjson
 
 from gitsyncd.edges.named_file import read_named
 from gitsyncd.model.errors import RegistryDenied
+from gitsyncd.model.immutable import immutable
 
 _Kind = TypeVar("_Kind")
 _HELPER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -27,7 +28,7 @@ _HUB: Final = ("https://index.docker.io/v1/", "index.docker.io", "docker.io", "r
 IDENTITY: Final = "an identity token"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Login:
     """What is sent: `bearer` alone, or `username` and `password`; `identity` is exchanged for tokens by a token server.
 
@@ -42,7 +43,7 @@ class Login:
     file: Path
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Left:
     """That the credentials for a server are left to a credential helper, `docker-credential-<name>`."""
 
@@ -55,7 +56,7 @@ class Left:
     """Whether the file speaks of this server, and not of all that there are."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Password:
     username: str
     file: Path
@@ -66,7 +67,7 @@ class Password:
         return Login(username=self.username, password=text, shown=f"user {self.username!r}", file=self.file)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Bearer:
     file: Path
 
@@ -80,7 +81,7 @@ class Bearer:
         return Login(bearer=text, shown="the token", file=self.file)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class DockerConfig:
     """`~/.docker/config.json`, or the `.dockerconfigjson` of a Secret."""
 

@@ -20,6 +20,7 @@ import orjson
 
 from gitsyncd.edges.child.process import ChildResult, Ending, Limits, python_module, run_child
 from gitsyncd.model.errors import ManifestInvalid, RendererFailed, RenderError, RendererTimedOut
+from gitsyncd.model.immutable import immutable
 from gitsyncd.model.manifest import Document, Origin
 from gitsyncd.model.source import File, Snapshot
 
@@ -36,7 +37,7 @@ FileKey = tuple[str, str]
 """Path and blob."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class RenderLimits:
     """What one snapshot may cost."""
 
@@ -56,7 +57,7 @@ class RenderLimits:
 DEFAULT_LIMITS: Final = RenderLimits()
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(kw_only=False)
 class _Failure:
     """An error of a file, kept to be raised afresh."""
 

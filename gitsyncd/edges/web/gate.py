@@ -12,13 +12,13 @@ import ssl
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from errno import errorcode
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gitsyncd.core.allowance import peer
 from gitsyncd.model.errors import LocalError
+from gitsyncd.model.immutable import immutable
 from gitsyncd.model.target import Listen
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ FAREWELL_S = 1.0
 """For a request in progress when the daemon ends, and for what is sent after a request that is refused."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Limits:
     """Of the connections of one listener."""
 

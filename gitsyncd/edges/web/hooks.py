@@ -11,7 +11,6 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -25,6 +24,7 @@ from gitsyncd.core.hooks import DELIVERY_HEADERS, EVENT_HEADERS
 from gitsyncd.edges.named_file import read_named
 from gitsyncd.edges.web.gate import FAREWELL_S, Limits, listening
 from gitsyncd.model.hook import Hook
+from gitsyncd.model.immutable import immutable
 from gitsyncd.model.target import Listen
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class SecretUnreadableError(Exception):
     """Why, in the system's words. Stays in this folder and with whoever is told of refusals."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Door:
     """Somebody who may ring at one path."""
 
@@ -102,7 +102,7 @@ async def serve(
             await reading
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(kw_only=False)
 class _Delivery:
     door: Door
     event: str
@@ -110,7 +110,7 @@ class _Delivery:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(kw_only=False)
 class _Claim:
     """What a sender shows to be somebody who may ring, with what it takes to see whether it is."""
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from gitsyncd.edges.web.gate import FAREWELL_S, Limits, listening
+from gitsyncd.model.immutable import immutable
 from gitsyncd.model.target import Listen
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ _HEADERS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(kw_only=False)
 class Answer:
     """What one request is told."""
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from gitsyncd.model.immutable import immutable
 
 KeyPath = tuple[str | int, ...]
 
@@ -26,7 +28,7 @@ _TAGGED = ("has a tag, which means nothing here", "remove the word that begins w
 _QUOTES = "put the value in quotes when it begins with one of { [ * & ! % @ ` or holds a colon and a space"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Problem:
     """Something that is not YAML, or not YAML that a settings file needs."""
 
@@ -36,7 +38,7 @@ class Problem:
     fix: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Located:
     """What the file says and where: `lines` has the line of each key and list item, `()` that of the first one."""
 

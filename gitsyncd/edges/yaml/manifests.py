@@ -12,13 +12,14 @@ import codecs
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
 import orjson
 
 from gitsyncd.edges.yaml import scalars
 from gitsyncd.edges.yaml.loader import MAX_DEPTH, Loader, YamlError
+from gitsyncd.model.immutable import immutable
 
 MAX_FILE_BYTES: Final = 4 << 20
 MAX_DOCUMENTS: Final = 10_000
@@ -28,7 +29,7 @@ _SEPARATOR = re.compile(rb"^---[^\n]*(?:\n|\Z)", re.MULTILINE)
 _SPACE = re.compile(r"[ \t\r\n]*")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Declared:
     """One object of a file. `line` is where its document begins, counted from 1."""
 

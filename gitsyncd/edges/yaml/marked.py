@@ -32,7 +32,6 @@ import re
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any, Final
 
@@ -42,6 +41,7 @@ from gitsyncd.edges.yaml import scalars
 from gitsyncd.edges.yaml.events import count, decoded, line_of, lines, parsed, place
 from gitsyncd.edges.yaml.loader import YamlError, parser_of
 from gitsyncd.model.image import MARK_SIGN, Mark
+from gitsyncd.model.immutable import immutable
 
 _MOST_WRONG: Final = 20
 """Of one file: who mends these finds the rest."""
@@ -115,7 +115,7 @@ def _content(text: bytes) -> str:
     return decoded(text)
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(kw_only=False)
 class _Span:
     """Where a scalar or an alias stands; `start` is behind its anchor and its tag."""
 
@@ -124,7 +124,7 @@ class _Span:
     event: ScalarEvent | AliasEvent
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(kw_only=False)
 class _Comment:
     """What looks like a mark: its line, where that begins, where the comment does, and what it holds."""
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
@@ -30,6 +30,7 @@ from gitsyncd.edges.yaml import scalars
 from gitsyncd.edges.yaml.events import decoded, line_of, parsed, place
 from gitsyncd.edges.yaml.loader import YamlError
 from gitsyncd.model.image import Quarantine, Quarantined, QuarantinedCommit
+from gitsyncd.model.immutable import immutable
 from gitsyncd.model.printable import printable, without_surrogates
 
 MAX_BYTES: Final = 1 << 20
@@ -80,7 +81,7 @@ def with_entries(
 
 
 # --- Reading ---------------------------------------------------------------------------------------------------------
-@dataclass(frozen=True, slots=True)
+@immutable(kw_only=False)
 class _Node:
     """A scalar, a list or a map, and where it stands: `end` is that of the last thing in it."""
 
