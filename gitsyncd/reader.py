@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import sys
@@ -17,20 +18,21 @@ if TYPE_CHECKING:
     from gitsyncd.model.target import Configuration
 
 
-def main(args: list[str]) -> None:
+def main(_args: list[str]) -> None:
     """Write two pickles to standard output, the first one whole before the second is begun.
 
-    `args` is the agent file, what it is called in messages, and a number of clusters. First comes the configuration, or
-    the parts of a `ConfigError`; then what the kubeconfigs of the first so many clusters come to.
+    What is asked stands on standard input, and may come long after this has been imported: the agent file, what it is
+    called in messages, and a number of clusters. First comes the configuration, or the parts of a `ConfigError`; then
+    what the kubeconfigs of the first so many clusters come to.
     """
-    file, shown, clusters = args
+    question = json.load(sys.stdin)
     try:
-        configuration = load(Path(file), os.environ, shown=shown)
+        configuration = load(Path(question["file"]), os.environ, shown=question["shown"])
     except ConfigError as error:
         _answer((None, error.message, error.mistakes, error.hint))
     else:
         _answer((configuration, "", (), ""))
-        _answer(_told(configuration, int(clusters)))
+        _answer(_told(configuration, question["clusters"]))
 
 
 def _answer(value: object) -> None:

@@ -9,16 +9,24 @@ Exit codes and the shape of JSON are promises: `docs/reference/commands.md`.
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from gitsyncd.cli.output import complain, let_go_of_output
 from gitsyncd.cli.parsing import make_parser
 from gitsyncd.model.errors import GitsyncdError
 
+if TYPE_CHECKING:
+    from gitsyncd.edges.child.early import EarlyChild
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command. Always ends with an exit code and never with a traceback."""
-    options = make_parser().parse_args(arguments)
+
+def main(arguments: Sequence[str] | None = None, *, reader: EarlyChild | None = None) -> int:
+    """Run one command. Always ends with an exit code and never with a traceback.
+
+    `reader` is what `reading.begin` has started for a `run`.
+    """
+    options = make_parser().parse_args(arguments, argparse.Namespace(reader=reader))
     try:
         return int(options.run(options))
     except GitsyncdError as error:

@@ -48,18 +48,19 @@ async def _daemon(options: argparse.Namespace) -> int:
     import gc
 
     from gitsyncd.edges.config.follow import Follower
-    from gitsyncd.edges.kube.connect import AccessSource
     from gitsyncd.reading import read
 
     once, wait = options.once, options.wait
     options.failure = DIFFERS
     follower = Follower(agent_file(options))  # what is written from now on is news
-    reading = asyncio.create_task(read(agent_file(options), os.environ, clusters=_EARLY))
-    await asyncio.sleep(0)  # the child starts here
+    reading = asyncio.create_task(read(agent_file(options), os.environ, clusters=_EARLY, begun=options.reader))
+    await asyncio.sleep(0)  # the child is asked, and started if it was not
     with _no_default_trust():  # before anything else runs beside: it changes the environment
         import aiohttp  # noqa: F401 - to be there when it is asked for
     importing = asyncio.create_task(asyncio.to_thread(_import))
     found = await _answer(reading, options)
+    from gitsyncd.edges.kube.connect import AccessSource
+
     configuration = found.configuration
     early = {
         cluster.name: AccessSource(cluster, configuration.agent, told=found.told.get(cluster.name))

@@ -11,14 +11,14 @@ from typing import Any
 import orjson
 import pytest
 
-from gitsyncd import reading
+from gitsyncd.edges.child import process
 from gitsyncd.edges.child.process import ChildResult, Ending, run_child
 from gitsyncd.edges.config.load import load
 from gitsyncd.edges.kube.connect import Access, AccessSource
 from gitsyncd.edges.kube.files import stamp
 from gitsyncd.model.errors import ConfigError, LocalError
 from gitsyncd.model.target import Cluster, Kubeconfig
-from gitsyncd.reading import read
+from gitsyncd.reading import begin, read
 
 KUBECONFIG = """
 apiVersion: v1
@@ -62,6 +62,45 @@ async def test_a_child_reads_what_would_be_read_here(file: Path) -> None:
 
     assert found.configuration == load(file, {})
     assert found.told == {}
+
+
+async def test_one_that_was_begun_before_the_file_was_known_reads_the_same(file: Path) -> None:
+    begun = begin({})
+    assert begun is not None
+
+    found = await read(file, {}, clusters=2, begun=begun)
+
+    assert found.configuration == load(file, {})
+    assert list(found.told) == ["eu"]
+
+
+async def test_credentials_of_systemd_are_found_by_one_that_was_begun(file: Path, tmp_path: Path) -> None:
+    (tmp_path / "given").mkdir()
+    (tmp_path / "given" / "eu").write_text(KUBECONFIG.format(token="given"))
+    rewritten(file, f"{tmp_path}/eu", '"{credentials}/eu"')
+    environ = {"CREDENTIALS_DIRECTORY": str(tmp_path / "given")}
+
+    found = await read(file, environ, begun=begin(environ))
+
+    assert found.configuration.clusters[1].connection == Kubeconfig(file=tmp_path / "given" / "eu", context="")
+
+
+def test_without_a_process_nothing_is_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*_: object, **__: object) -> None:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(subprocess, "Popen", none)
+
+    assert begin({}) is None
+
+
+@pytest.mark.parametrize("arguments", [["run", "--help"], ["run", "--oops"], ["run", "--config"]])
+def test_a_command_line_that_asks_for_no_daemon_ends_as_ever(arguments: list[str]) -> None:
+    done = subprocess.run([sys.executable, "-m", "gitsyncd", *arguments], capture_output=True, text=True)
+
+    assert done.returncode == (0 if "--help" in arguments else 2)
+    assert "Warning" not in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 async def test_mistakes_are_told_as_they_would_be_here(file: Path) -> None:
@@ -147,7 +186,7 @@ async def test_a_child_that_comes_to_no_end_says_nothing_of_the_file(
     async def ended(*_: object, **__: object) -> ChildResult:
         return ChildResult(ending=ending, code=9, stdout=b"\x80\x05", stderr_tail=b"")
 
-    monkeypatch.setattr(reading, "run_child", ended)
+    monkeypatch.setattr(process, "run_child", ended)
     with pytest.raises(LocalError, match=f"{file} cannot be read: what reads it came to its end by") as told:
         await read(file, {})
     assert "memory" in told.value.hint
@@ -185,7 +224,7 @@ async def test_what_was_read_before_a_child_ended_counts(file: Path, monkeypatch
         whole = await run_child(argv, **how)
         return ChildResult(ending=Ending.OUT_OF_MEMORY, code=0, stdout=whole.stdout[:-5], stderr_tail=b"")
 
-    monkeypatch.setattr(reading, "run_child", half)
+    monkeypatch.setattr(process, "run_child", half)
     found = await read(file, {}, clusters=2)
 
     assert (found.configuration, found.told) == (load(file, {}), {})
@@ -205,13 +244,13 @@ async def test_a_folder_that_may_not_be_entered_by_others_is_no_reason_not_to_st
 
 
 NO_CHILD = """
-import gitsyncd.reading
+import gitsyncd.edges.child.process
 from gitsyncd.model.errors import LocalError
 
 async def none(*_, **__):
     raise LocalError("no child process can be started: Resource temporarily unavailable", hint="Check the limits.")
 
-gitsyncd.reading.run_child = none
+gitsyncd.edges.child.process.run_child = none
 """
 
 

@@ -12,7 +12,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
-from gitsyncd.edges.child.process import ChildResult, Limits, run_child
+from gitsyncd.edges.child.command import Limits
+from gitsyncd.edges.child.process import ChildResult, run_child
 from gitsyncd.model.errors import LocalError
 
 DEADLINE: Final = timedelta(seconds=30)

@@ -10,16 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import signal
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 
+from gitsyncd.edges.child.command import Limits, command
 from gitsyncd.edges.child.launch import OUT_OF_MEMORY
 from gitsyncd.model.errors import LocalError
 from gitsyncd.model.immutable import immutable
@@ -27,20 +26,6 @@ from gitsyncd.model.immutable import immutable
 _STDERR_KEPT = 4096
 _LAST_WORDS_S = 5.0
 """How long to hear out the streams of a dead child. Only a grandchild that left the group can keep them open."""
-
-
-@immutable
-class Limits:
-    """What one child may use up."""
-
-    memory_bytes: int
-    """Of address space, which is more than what is resident: an empty Python counts some 30 MiB."""
-    cpu_seconds: int
-    file_bytes: int = 0
-    """Of any one file that it writes; 0 for children that write none."""
-    open_files: int = 64
-    network: bool = False
-    """Whether it keeps the machine's network. Without: a namespace with no interface, where the system allows one."""
 
 
 class Ending(StrEnum):
@@ -68,6 +53,15 @@ class ChildResult:
     stderr_tail: bytes = field(repr=False)
     """At most the last 4 KiB. It may quote whatever the child was given: never shown or logged as it is."""
 
+    @classmethod
+    def of(cls, returncode: int, *, ending: Ending | None, stdout: bytes, stderr_tail: bytes = b"") -> ChildResult:
+        """With `ending` for a reason that is known already."""
+        if ending is None:
+            ending = Ending.SIGNALLED if returncode < 0 else Ending.EXITED
+        if ending is Ending.EXITED and returncode == OUT_OF_MEMORY:
+            ending = Ending.OUT_OF_MEMORY
+        return cls(ending=ending, code=abs(returncode), stdout=stdout, stderr_tail=stderr_tail)
+
     @property
     def succeeded(self) -> bool:
         return self.ending is Ending.EXITED and self.code == 0
@@ -81,11 +75,6 @@ class ChildResult:
                 return f"signal {signal.Signals(self.code).name}"
             return f"signal {self.code}"
         return self.ending.value
-
-
-def python_module(name: str, *args: str) -> tuple[str, ...]:
-    """The `argv` of a child that imports the module `name` of ours and calls its `main(list(args))`."""
-    return ("module", name, *args)
 
 
 async def run_child(
@@ -105,11 +94,13 @@ async def run_child(
     raises.
     """
     loop = asyncio.get_running_loop()
-    work = list(argv) if argv[0] == "module" else ["exec", *argv]
-    command = [sys.executable, "-I", "-m", "gitsyncd.edges.child.launch", _spec(limits), *work]
     try:
         transport, child = await loop.subprocess_exec(
-            lambda: _Child(max_output), *command, env=dict(env or {}), cwd=cwd or "/", start_new_session=True
+            lambda: _Child(max_output),
+            *command(argv, limits),
+            env=dict(env or {}),
+            cwd=cwd or "/",
+            start_new_session=True,
         )
     except OSError as error:
         raise LocalError(
@@ -133,19 +124,6 @@ async def run_child(
     if feeding.done() and not feeding.cancelled() and (failure := feeding.exception()):
         raise failure
     return child.result(transport.get_returncode() or 0)
-
-
-def _spec(limits: Limits) -> str:
-    return json.dumps(
-        {
-            "parent": os.getpid(),
-            "memory_bytes": limits.memory_bytes,
-            "cpu_seconds": limits.cpu_seconds,
-            "file_bytes": limits.file_bytes,
-            "open_files": limits.open_files,
-            "network": limits.network,
-        }
-    )
 
 
 async def _reaped(child: _Child) -> None:
@@ -237,7 +215,4 @@ class _Child(asyncio.SubprocessProtocol):
             os.killpg(self._transport.get_pid(), signal.SIGKILL)
 
     def result(self, returncode: int) -> ChildResult:
-        ending = self._ending or (Ending.SIGNALLED if returncode < 0 else Ending.EXITED)
-        if ending is Ending.EXITED and returncode == OUT_OF_MEMORY:
-            ending = Ending.OUT_OF_MEMORY
-        return ChildResult(ending=ending, code=abs(returncode), stdout=b"".join(self._stdout), stderr_tail=self._stderr)
+        return ChildResult.of(returncode, ending=self._ending, stdout=b"".join(self._stdout), stderr_tail=self._stderr)

@@ -19,7 +19,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
 
-from gitsyncd.edges.child.process import ChildResult, Ending, Limits, python_module, run_child
+from gitsyncd.edges.child.command import Limits, python_module
+from gitsyncd.edges.child.process import ChildResult, Ending, run_child
 from gitsyncd.edges.git import history, local, tree
 from gitsyncd.edges.git.caps import Caps
 from gitsyncd.edges.git.directory import MirrorDirectory, local_error, private

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
-from gitsyncd.edges.child.process import Ending, Limits, run_child
+from gitsyncd.edges.child.command import Limits
+from gitsyncd.edges.child.process import Ending, run_child
 from gitsyncd.edges.git.local import find, heads
 from gitsyncd.edges.git.pktline import PacketReader, ProtocolViolation, PushAnswer, printable, push_request
 from gitsyncd.edges.git.remote import LostRace, Move, judge

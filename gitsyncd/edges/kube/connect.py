@@ -19,7 +19,8 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from gitsyncd.edges.child.process import Limits, python_module, run_child
+from gitsyncd.edges.child.command import Limits, python_module
+from gitsyncd.edges.child.process import run_child
 from gitsyncd.edges.kube.files import MAX_BYTES, Stamp, content, stamps
 from gitsyncd.edges.kube.plugin import Login, Plugin
 from gitsyncd.model.errors import ConfigError

@@ -18,7 +18,8 @@ from typing import Final
 
 import orjson
 
-from gitsyncd.edges.child.process import ChildResult, Ending, Limits, python_module, run_child
+from gitsyncd.edges.child.command import Limits, python_module
+from gitsyncd.edges.child.process import ChildResult, Ending, run_child
 from gitsyncd.model.errors import ManifestInvalid, RendererFailed, RenderError, RendererTimedOut
 from gitsyncd.model.immutable import immutable
 from gitsyncd.model.manifest import Document, Origin

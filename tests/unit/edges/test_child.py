@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from gitsyncd.edges.child.process import ChildResult, Ending, Limits, run_child
+from gitsyncd.edges.child.command import Limits
+from gitsyncd.edges.child.early import EarlyChild
+from gitsyncd.edges.child.process import ChildResult, Ending, run_child
 from gitsyncd.model.errors import LocalError
 
 LIMITS = Limits(memory_bytes=1 << 30, cpu_seconds=20)
@@ -193,7 +195,8 @@ async def test_a_child_dies_with_its_parent() -> None:
     code = """
 import asyncio, sys
 from datetime import timedelta
-from gitsyncd.edges.child.process import Limits, run_child
+from gitsyncd.edges.child.command import Limits
+from gitsyncd.edges.child.process import run_child
 child = "import os, time; print(os.getpid(), file=open(f'/proc/{os.getppid()}/fd/1', 'w')); time.sleep(600)"
 limits = Limits(memory_bytes=1 << 30, cpu_seconds=5, file_bytes=1 << 20)
 asyncio.run(run_child((sys.executable, "-I", "-c", child), limits=limits, deadline=timedelta(minutes=1), max_output=100))
@@ -230,3 +233,53 @@ async def test_a_process_that_forbids_core_dumps_forbids_them_to_programs_as_wel
     done = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE)
 
     assert (await done.communicate())[0] == b"(1, 1)\n"
+
+
+# --- one that is started before there is an event loop -------------------------------------------------------------
+
+WAITS = "import sys; text = sys.stdin.read(); "
+SOON = timedelta(seconds=20)
+
+
+def early(code: str) -> EarlyChild:
+    return EarlyChild((sys.executable, "-I", "-c", WAITS + code), limits=LIMITS, env={"A": "b"})
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("import os; print(text, os.environ['A'], end='')", (Ending.EXITED, 0, b"what to do b")),
+        ("print(text, end=''); sys.exit(3)", (Ending.EXITED, 3, b"what to do")),
+        ("import os; os.kill(os.getpid(), 11)", (Ending.SIGNALLED, 11, b"")),
+    ],
+)
+async def test_an_early_child_ends_as_others_do(code: str, expected: tuple[Ending, int, bytes]) -> None:
+    result = await early(code).answer(b"what to do", deadline=SOON)
+
+    assert (result.ending, result.code, result.stdout) == expected
+
+
+async def test_an_early_child_that_takes_too_long_is_ended_with_all_that_it_started() -> None:
+    code = "import os, time; os.fork(); print(os.getpid(), flush=True); time.sleep(600)"
+
+    result = await early(code).answer(b"", deadline=timedelta(seconds=1))
+
+    assert result.ending is Ending.TIMED_OUT
+    pids = [int(line) for line in result.stdout.split()]
+    assert len(pids) == 2
+    for pid in pids:
+        assert await gone(pid)
+
+
+async def test_an_early_child_ends_when_nobody_waits_for_it_any_more() -> None:
+    before = children()
+    child = early("import time; time.sleep(600)")
+    (pid,) = children() - before
+
+    waiting = asyncio.create_task(child.answer(b"", deadline=SOON))
+    await asyncio.sleep(0.1)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+
+    assert await gone(int(pid))
