@@ -18,10 +18,13 @@ from dulwich.objects import ObjectID
 from dulwich.pack import Pack, PackFileDisappeared
 
 from gitsyncd.edges.git.directory import MirrorDirectory
-from gitsyncd.edges.git.format import NAMES, declared_size, object_digest
+from gitsyncd.edges.git.format import NAMES, declared_size, entry_head, object_digest
 from gitsyncd.model.errors import LocalError, MirrorDamaged
 
 _DELTA_CACHE_BYTES = 4 << 20
+_HEAD_BYTES = 4096
+_SMALL_BYTES = 64 << 10
+"""Inflated, of an entry of that many bytes. More is left to dulwich: it would have to be a bomb."""
 _ATTEMPTS = 5
 """At packs that change while they are listed and opened."""
 
@@ -41,6 +44,8 @@ class ObjectStore:
         self._directory = directory
         self._checked = checked
         self._packs: list[_OpenPack] = []
+        self._last: _Place | None = None
+        """Where the last object was: what asks for a size asks for the content next."""
         try:
             self._open()
         except BaseException:
@@ -102,16 +107,20 @@ class ObjectStore:
         for pack in self._packs:
             pack.close()
         self._packs.clear()
+        self._last = None
 
     def __contains__(self, object_id: str) -> bool:
         return self._locate(object_id) is not None
 
-    def _locate(self, object_id: str) -> tuple[_OpenPack, int] | None:
+    def _locate(self, object_id: str) -> _Place | None:
+        if self._last is not None and self._last.object_id == object_id:
+            return self._last
         key = ObjectID(object_id.encode())
         for _ in range(_ATTEMPTS):
             for pack in self._packs:
                 try:
-                    return pack, pack.pack.index.object_offset(key)
+                    self._last = _Place(object_id, pack, pack.pack.index.object_offset(key))
+                    return self._last
                 except KeyError:
                     continue
                 except Exception as error:
@@ -138,18 +147,18 @@ class ObjectStore:
             # An index whose bytes changed since it was checked may hide an object that is there.
             self.check_indexes(again=True)
             raise ObjectMissing(object_id)
-        kind, content = self._read(found[0], object_id)
+        kind, content = self._read(found)
         if kind not in NAMES or object_digest(kind, content) != object_id:
             raise self._damaged(f"the bytes of object {object_id} are not its own")
         return kind, content
 
-    def _read(self, pack: _OpenPack, object_id: str) -> tuple[int, bytes]:
+    def _read(self, place: _Place) -> tuple[int, bytes]:
         try:
-            return pack.pack.get_raw(ObjectID(object_id.encode()))
+            return place.small() or place.pack.pack.get_raw(ObjectID(place.object_id.encode()))
         except Exception as error:  # noqa: BLE001 - damaged bytes end in any of them, down to those of struct and zlib
             how = type(error).__name__
         # Not chained: the other exception holds on to the mapped pack, which then could not be closed.
-        raise self._damaged(f"object {object_id} cannot be read ({how})")
+        raise self._damaged(f"object {place.object_id} cannot be read ({how})")
 
     def get(self, object_id: str, kind: int) -> bytes:
         """Content of an object that something in the mirror refers to. Raises `MirrorDamaged`."""
@@ -167,11 +176,41 @@ class ObjectStore:
         if found is None:
             self.check_indexes(again=True)
             raise self._damaged(f"object {object_id} is missing")
-        pack, offset = found
         try:
-            return declared_size(pack.head(offset))
+            return declared_size(found.head)
         except (IndexError, zlib.error, OSError) as error:
             raise self._damaged(f"object {object_id} cannot be read ({type(error).__name__})") from error
+
+
+class _Place:
+    """Where an object is, and what was read of it so far."""
+
+    __slots__ = ("_head", "_offset", "object_id", "pack")
+
+    def __init__(self, object_id: str, pack: _OpenPack, offset: int) -> None:
+        self.object_id = object_id
+        self.pack = pack
+        self._offset = offset
+        self._head = b""
+
+    @property
+    def head(self) -> bytes:
+        """Raises `OSError`."""
+        if not self._head:
+            self._head = self.pack.head(self._offset)
+        return self._head
+
+    def small(self) -> tuple[int, bytes] | None:
+        """Type and content of an entry that is whole in its first bytes and no delta, as nearly all manifests are.
+
+        A third of what dulwich takes for it, which maps and inflates piece by piece. Raises what damaged bytes lead to.
+        """
+        kind, size, start = entry_head(self.head)
+        if kind not in NAMES or size > _SMALL_BYTES:
+            return None
+        inflate = zlib.decompressobj()
+        content = inflate.decompress(self.head[start:], size + 1)
+        return (kind, content) if inflate.eof and len(content) == size else None
 
 
 class _OpenPack:
@@ -202,8 +241,8 @@ class _OpenPack:
             return False
 
     def head(self, offset: int) -> bytes:
-        """The first bytes of an entry: enough for its type and size, also of a delta."""
-        return os.pread(self._file, 128, offset)
+        """The first bytes of an entry: enough for its type and size, also of a delta, and for all of a small one."""
+        return os.pread(self._file, _HEAD_BYTES, offset)
 
     def close(self) -> None:
         self.pack.close()

@@ -7,6 +7,7 @@ at by name only and never read.
 
 from __future__ import annotations
 
+import re
 import stat
 import time
 import unicodedata
@@ -26,6 +27,8 @@ _SUFFIXES = (".yaml", ".yml", ".json")
 _NAMES = frozenset({"Kustomization"})
 _IGNORED_BY_HFS = dict.fromkeys([*range(0x200C, 0x2010), *range(0x202A, 0x202F), *range(0x206A, 0x2070), 0xFEFF])
 """Characters that HFS+ drops from names, so that `.g\u200cit` becomes `.git` (CVE-2014-9390)."""
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
+"""The category Cc of Unicode, all of it."""
 _LINK_DEPTH = 10
 
 
@@ -148,7 +151,7 @@ def why_refused(name: str) -> str:
         return "is no name for a file"
     if "/" in name or "\\" in name:
         return "holds a path separator"
-    if any(unicodedata.category(character) == "Cc" for character in name):
+    if _CONTROL.search(name):
         return "holds a control character"
     # NTFS: trailing dots and spaces and alternate streams are dropped, and git~1 is the short name of .git.
     plain = name.translate(_IGNORED_BY_HFS).split(":")[0].rstrip(" .").casefold()
