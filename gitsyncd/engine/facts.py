@@ -84,6 +84,8 @@ class Gatherer:
         self._rendered: Rendered | None = None
         self._ahead: tuple[str, asyncio.Task[tuple[Document, ...]]] | None = None
         """A commit, and the rendering of it that was begun before its turn."""
+        self._files_read = asyncio.Event()
+        """Once: what the first rendering is made from was read, or could not be."""
         self._pinned: Desired | None = None
         self._autoscaled: Mapping[ObjectId, str] = {}
         self.autoscalers_stale = True
@@ -168,6 +170,8 @@ class Gatherer:
             return
 
         async def look() -> None:
+            # Threads take turns on one processor: the child would wait for its files until the lists are through.
+            await self._files_read.wait()
             with suppress(ClusterError):
                 await self._see(Desired(manifests={}), recorded)
 
@@ -274,7 +278,13 @@ class Gatherer:
         return await self._render(commit)
 
     async def _render(self, commit: str) -> tuple[Document, ...]:
-        return await self._renderer.render(await self._mirror.snapshot(commit, self._target.path))
+        return await self._renderer.render(self._snapshot(commit))
+
+    async def _snapshot(self, commit: str) -> Snapshot:
+        try:
+            return await self._mirror.snapshot(commit, self._target.path)
+        finally:
+            self._files_read.set()
 
     def _still(self, known: Rendered, commit: str) -> bool:
         return known.commit == commit and known.served is self._view.resources and not self.autoscalers_stale

@@ -6,7 +6,7 @@ some seconds, since patience between turns is the engine's. All of them may be c
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
@@ -194,8 +194,11 @@ class FileEditor(Protocol):
 class Renderer(Protocol):
     """Files to documents. Works in a child process that may die of what it reads."""
 
-    async def render(self, snapshot: Snapshot) -> tuple[Document, ...]:
-        """In the order of the files' names. Raises `RenderError`, whole: never a part of a tree."""
+    async def render(self, snapshot: Snapshot | Awaitable[Snapshot]) -> tuple[Document, ...]:
+        """In the order of the files' names. Raises `RenderError`, whole: never a part of a tree.
+
+        What is needed to read them may be made ready while a snapshot is awaited; what that raises is raised.
+        """
 
 
 class ClusterApi(Protocol):

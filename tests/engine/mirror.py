@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import orjson
@@ -128,7 +128,9 @@ class Renderer:
         """Cleared: renderings do not come to an end."""
         self.go.set()
 
-    async def render(self, snapshot: Snapshot) -> tuple[Document, ...]:
+    async def render(self, snapshot: Snapshot | Awaitable[Snapshot]) -> tuple[Document, ...]:
+        if not isinstance(snapshot, Snapshot):
+            snapshot = await snapshot
         self.renders += 1
         await self.go.wait()
         if (error := self.fault(snapshot)) is not None:

@@ -17,6 +17,7 @@ from dataclasses import field
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
+from typing import Self
 
 from gitsyncd.edges.child.command import Limits, command
 from gitsyncd.edges.child.launch import OUT_OF_MEMORY
@@ -93,37 +94,71 @@ async def run_child(
     too much is a result and no exception. Raises `LocalError` when no process can be started at all, and what `stdin`
     raises.
     """
-    loop = asyncio.get_running_loop()
-    try:
-        transport, child = await loop.subprocess_exec(
-            lambda: _Child(max_output),
-            *command(argv, limits),
-            env=dict(env or {}),
-            cwd=cwd or "/",
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise LocalError(
-            f"no child process can be started: {error.strerror}",
-            hint="Check the limits of processes, descriptors and memory of the agent's service.",
-        ) from error
-    alarm = loop.call_later(deadline.total_seconds(), child.end, Ending.TIMED_OUT)
-    feeding = asyncio.create_task(child.feed((stdin,) if isinstance(stdin, bytes) else stdin))
-    try:
-        await child.exited.wait()
-        child.kill()  # grandchildren, and with them the last holders of the streams
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_LAST_WORDS_S):
-                await child.heard_out.wait()
-    finally:
-        alarm.cancel()
-        feeding.cancel()
-        child.kill()
-        await _reaped(child)
-        transport.close()
-    if feeding.done() and not feeding.cancelled() and (failure := feeding.exception()):
-        raise failure
-    return child.result(transport.get_returncode() or 0)
+    child = await WaitingChild.start(argv, limits=limits, max_output=max_output, env=env, cwd=cwd)
+    return await child.run(stdin, deadline=deadline)
+
+
+class WaitingChild:
+    """A child that was started and reads its standard input, where nothing is yet.
+
+    Whoever starts one either has it `run` or `end`, once.
+    """
+
+    def __init__(self, transport: asyncio.SubprocessTransport, child: _Child) -> None:
+        self._transport = transport
+        self._child = child
+
+    @classmethod
+    async def start(
+        cls,
+        argv: Sequence[str],
+        *,
+        limits: Limits,
+        max_output: int,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+    ) -> Self:
+        """As for `run_child`. Raises `LocalError`."""
+        try:
+            return cls(
+                *await asyncio.get_running_loop().subprocess_exec(
+                    lambda: _Child(max_output),
+                    *command(argv, limits),
+                    env=dict(env or {}),
+                    cwd=cwd or "/",
+                    start_new_session=True,
+                )
+            )
+        except OSError as error:
+            raise LocalError(
+                f"no child process can be started: {error.strerror}",
+                hint="Check the limits of processes, descriptors and memory of the agent's service.",
+            ) from error
+
+    async def run(self, stdin: bytes | Iterable[bytes], *, deadline: timedelta) -> ChildResult:
+        """As `run_child`; `deadline` counts from now on."""
+        child = self._child
+        alarm = asyncio.get_running_loop().call_later(deadline.total_seconds(), child.end, Ending.TIMED_OUT)
+        feeding = asyncio.create_task(child.feed((stdin,) if isinstance(stdin, bytes) else stdin))
+        try:
+            await child.exited.wait()
+            child.kill()  # grandchildren, and with them the last holders of the streams
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LAST_WORDS_S):
+                    await child.heard_out.wait()
+        finally:
+            alarm.cancel()
+            feeding.cancel()
+            await self.end()
+        if feeding.done() and not feeding.cancelled() and (failure := feeding.exception()):
+            raise failure
+        return child.result(self._transport.get_returncode() or 0)
+
+    async def end(self) -> None:
+        """It and all that it started is gone afterwards."""
+        self._child.kill()
+        await _reaped(self._child)
+        self._transport.close()
 
 
 async def _reaped(child: _Child) -> None:

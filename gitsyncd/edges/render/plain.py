@@ -10,17 +10,18 @@ import math
 import sys
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import PurePosixPath
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
 from gitsyncd.edges.child.command import Limits, python_module
-from gitsyncd.edges.child.process import ChildResult, Ending, run_child
-from gitsyncd.model.errors import ManifestInvalid, RendererFailed, RenderError, RendererTimedOut
+from gitsyncd.edges.child.process import ChildResult, Ending, WaitingChild, run_child
+from gitsyncd.model.errors import LocalError, ManifestInvalid, RendererFailed, RenderError, RendererTimedOut
 from gitsyncd.model.immutable import immutable
 from gitsyncd.model.manifest import Document, Origin
 from gitsyncd.model.source import File, Snapshot
@@ -33,6 +34,7 @@ _NOT_YET: Final = {
     "Chart.yaml": "Helm",
 }
 _PATHS_KEPT: Final = 1_000
+_WORKER: Final = python_module("gitsyncd.edges.render.worker")
 
 FileKey = tuple[str, str]
 """Path and blob."""
@@ -93,27 +95,52 @@ class PlainRenderer:
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self._poison: dict[str, tuple[float, _Failure]] = {}
         self._children = asyncio.Semaphore(limits.children)
+        """At work. Taken last of all: whoever waits for it holds the lock of a path."""
+        self._has_ahead = False
+        """Whether a child was started ahead: of targets that render the same files one would be too many already."""
 
-    async def render(self, snapshot: Snapshot) -> tuple[Document, ...]:
-        """All documents in the order of the files' names.
+    async def render(self, snapshot: Snapshot | Awaitable[Snapshot]) -> tuple[Document, ...]:
+        """All documents in the order of the files' names; a snapshot that is still made has a child started meanwhile.
 
         Raises `ManifestInvalid` with the first file that is wrong, `RendererFailed` and `RendererTimedOut` with the
-        file that the child was at. Equal trees give the same tuple.
+        file that the child was at, and what the making raises. Equal trees give the same tuple.
         """
+        if isinstance(snapshot, Snapshot):
+            return await self._rendered(snapshot, None)
+        async with self._ahead() as child:
+            return await self._rendered(await snapshot, child)
+
+    @asynccontextmanager
+    async def _ahead(self) -> AsyncIterator[_ChildAhead | None]:
+        """One that waits for files; none while another one does."""
+        if self._has_ahead:
+            yield None
+            return
+        self._has_ahead = True
+        child = _ChildAhead(
+            WaitingChild.start(_WORKER, limits=self._child_limits(), max_output=self._limits.output_bytes)
+        )
+        try:
+            yield child
+        finally:
+            self._has_ahead = False
+            await child.end()
+
+    async def _rendered(self, snapshot: Snapshot, ahead: _ChildAhead | None) -> tuple[Document, ...]:
         kept = self._remember(snapshot.path)
         async with kept.lock:
             if kept.documents is None or kept.tree != snapshot.tree:
                 self._refuse_poison(snapshot.tree)
                 kept.documents = None
-                kept.documents = await self._render(snapshot, kept)
+                kept.documents = await self._render(snapshot, kept, ahead)
                 kept.tree = snapshot.tree
             return kept.documents
 
-    async def _render(self, snapshot: Snapshot, kept: _Kept) -> tuple[Document, ...]:
+    async def _render(self, snapshot: Snapshot, kept: _Kept, ahead: _ChildAhead | None) -> tuple[Document, ...]:
         files = _manifest_files(snapshot)
         _check_sizes(files, self._limits)
         missing = [file for file in files if (file.path, file.blob) not in kept.files]
-        read = await self._read(snapshot, missing) if missing else {}
+        read = await self._read(snapshot, missing, ahead) if missing else {}
         # Only what this snapshot uses is kept: memory follows what is managed.
         kept.files = {key: read[key] if key in read else kept.files[key] for key in map(_key, files)}
         failures = [outcome for outcome in kept.files.values() if isinstance(outcome, _Failure)]
@@ -143,21 +170,21 @@ class PlainRenderer:
         if tree in self._poison:
             raise self._poison[tree][1].raised()
 
-    async def _read(self, snapshot: Snapshot, files: Sequence[File]) -> dict[FileKey, tuple[Document, ...] | _Failure]:
+    async def _read(
+        self, snapshot: Snapshot, files: Sequence[File], ahead: _ChildAhead | None
+    ) -> dict[FileKey, tuple[Document, ...] | _Failure]:
         """Have a child read these files. Raises `RendererFailed`, `RendererTimedOut`."""
-        limits = Limits(
-            memory_bytes=self._limits.memory_bytes,
-            # Behind the deadline: what ends by that is told as too slow, what the kernel kills might be anything.
-            cpu_seconds=math.ceil(self._limits.deadline.total_seconds()) + 1,
-        )
         async with self._children:
-            result = await run_child(
-                python_module("gitsyncd.edges.render.worker"),
-                stdin=_frames(files),
-                limits=limits,
-                deadline=self._limits.deadline,
-                max_output=self._limits.output_bytes,
-            )
+            if ahead is not None:
+                result = await ahead.run(_frames(files), deadline=self._limits.deadline)
+            else:
+                result = await run_child(
+                    _WORKER,
+                    stdin=_frames(files),
+                    limits=self._child_limits(),
+                    deadline=self._limits.deadline,
+                    max_output=self._limits.output_bytes,
+                )
         answer = _Answer(files)
         answer.take(result.stdout)
         if not (result.succeeded and answer.complete):
@@ -165,6 +192,33 @@ class PlainRenderer:
             self._poison[snapshot.tree] = (self._clock() + self._limits.poison.total_seconds(), failure)
             raise failure.raised()
         return answer.outcomes
+
+    def _child_limits(self) -> Limits:
+        return Limits(
+            memory_bytes=self._limits.memory_bytes,
+            # Behind the deadline: what ends by that is told as too slow, what the kernel kills might be anything.
+            cpu_seconds=math.ceil(self._limits.deadline.total_seconds()) + 1,
+        )
+
+
+class _ChildAhead:
+    """A child that was started before there is something to read. Starting takes as long as reading a hundred files."""
+
+    def __init__(self, start: Coroutine[Any, Any, WaitingChild]) -> None:
+        self._started = asyncio.create_task(start)
+        self._used = False
+
+    async def run(self, stdin: Iterable[bytes], *, deadline: timedelta) -> ChildResult:
+        """To be called once at most. Raises `LocalError` when it could not be started."""
+        child = await self._started
+        self._used = True
+        return await child.run(stdin, deadline=deadline)
+
+    async def end(self) -> None:
+        """Whether it was needed or not."""
+        if not self._used:
+            with suppress(LocalError):
+                await (await self._started).end()
 
 
 class _Answer:

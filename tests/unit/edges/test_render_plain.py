@@ -18,7 +18,14 @@ import pytest
 from gitsyncd.edges.child import process
 from gitsyncd.edges.render import plain
 from gitsyncd.edges.render.plain import PlainRenderer, RenderLimits
-from gitsyncd.model.errors import ManifestInvalid, RendererFailed, RenderError, RendererTimedOut
+from gitsyncd.model.errors import (
+    LocalError,
+    ManifestInvalid,
+    RendererFailed,
+    RenderError,
+    RendererTimedOut,
+    RevisionNotFound,
+)
 from gitsyncd.model.manifest import Document, Origin
 from gitsyncd.model.source import File, Snapshot
 
@@ -196,6 +203,85 @@ async def test_targets_that_ask_at_once_for_one_tree_share_one_child(monkeypatch
 
     assert first is second
     assert len(sent) == 1
+
+
+def children() -> set[str]:
+    """Direct children of this process, zombies included."""
+    return set(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
+
+
+async def test_a_snapshot_that_is_still_made_has_its_child_started_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent, before = tallied(monkeypatch), children()
+    started: list[set[str]] = []
+
+    async def made() -> Snapshot:
+        await asyncio.sleep(0.2)
+        started.append(children() - before)
+        return snapshot({"a.yaml": config_map("a")})
+
+    renderer = PlainRenderer()
+
+    assert names(await renderer.render(made())) == ["a"]
+    assert names(await renderer.render(made())) == ["a"]
+
+    assert [len(found) for found in started] == [1, 1]
+    assert sent == [], "no other child was needed"
+    assert children() <= before
+
+
+async def test_a_snapshot_that_cannot_be_made_leaves_no_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = children()
+    gone = asyncio.Event()
+
+    async def fails() -> Snapshot:
+        raise RevisionNotFound("there is no path 'web'")
+
+    async def never() -> Snapshot:
+        await gone.wait()
+        raise AssertionError
+
+    renderer = PlainRenderer()
+
+    with pytest.raises(RevisionNotFound):
+        await renderer.render(fails())
+    waiting = asyncio.create_task(renderer.render(never()))
+    await asyncio.sleep(0.1)
+    assert len(children() - before) == 1
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+
+    assert children() <= before
+
+
+async def test_renderings_of_one_path_that_wait_for_their_files_do_not_wait_for_each_other() -> None:
+    before = children()
+    renderer = PlainRenderer(RenderLimits(children=1))
+
+    async def made(text: str) -> Snapshot:
+        await asyncio.sleep(0.05)
+        return snapshot({"a.yaml": config_map(text)})
+
+    async with asyncio.timeout(30):
+        all_of_them = await asyncio.gather(*(renderer.render(made(f"n{number % 3}")) for number in range(12)))
+
+    assert [names(documents) for documents in all_of_them] == [[f"n{number % 3}"] for number in range(12)]
+    assert children() <= before
+
+
+async def test_no_process_for_a_child_that_is_started_ahead_is_the_error_of_any_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def none(*_: object, **__: object) -> None:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    async def made() -> Snapshot:
+        return snapshot({"a.yaml": config_map("a")})
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "subprocess_exec", none)
+
+    with pytest.raises(LocalError, match="no child process can be started"):
+        await PlainRenderer().render(made())
 
 
 async def test_a_child_that_runs_out_of_memory_is_an_error_that_names_the_file() -> None:
