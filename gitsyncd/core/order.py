@@ -62,13 +62,12 @@ def waits_for(manifests: Mapping[ObjectId, Manifest]) -> dict[ObjectId, frozense
     not in the set and for a cycle, which is named in full.
     """
     crds = _crds(manifests)
+    namespaces = {other.name: other for other in manifests if (other.group, other.kind) == NAMESPACE}
     waits: dict[ObjectId, frozenset[ObjectId]] = {}
     for object_id, manifest in manifests.items():
         needs = [_known(dependency, manifest, manifests) for dependency in manifest.controls.depends_on]
-        if object_id.namespace:
-            namespace = ObjectId(group="", kind="Namespace", namespace="", name=object_id.namespace)
-            if namespace in manifests:
-                needs.append(namespace)
+        if object_id.namespace in namespaces:
+            needs.append(namespaces[object_id.namespace])
         if crds and (crd := crds.get((object_id.group, object_id.kind))):
             needs.append(crd)
         if object_id.group == RBAC and (role := bound_role(object_id, manifest)) and role in manifests:
@@ -91,9 +90,9 @@ def stages(
 ) -> dict[ObjectId, tuple[int, int]]:
     """The wave and stage of every object, none before anything that it waits for. `waits` has no cycle."""
     result = {object_id: stage(object_id, manifest.controls.wave) for object_id, manifest in manifests.items()}
-    for object_id in _dependencies_first(waits):
-        needs = waits.get(object_id, frozenset())
-        result[object_id] = max([result[object_id], *(result[need] for need in needs)])
+    chained = _chained(waits)
+    for object_id in (*(waits.keys() - chained.keys()), *_dependencies_first(chained)):
+        result[object_id] = max([result[object_id], *(result[need] for need in waits[object_id])])
     return result
 
 
@@ -133,6 +132,11 @@ def _crds(manifests: Mapping[ObjectId, Manifest]) -> dict[tuple[str, str], Objec
     return result
 
 
+def _chained(waits: Mapping[ObjectId, frozenset[ObjectId]]) -> dict[ObjectId, frozenset[ObjectId]]:
+    """Those of them that wait for something that waits itself. Nearly all wait for their namespace alone."""
+    return {object_id: needs for object_id, needs in waits.items() if not waits.keys().isdisjoint(needs)}
+
+
 def _dependencies_first(waits: Mapping[ObjectId, frozenset[ObjectId]]) -> Iterable[ObjectId]:
     """Everything that waits, each after what it waits for. Iterative: a chain may be as long as the set."""
     done: set[ObjectId] = set()
@@ -152,7 +156,7 @@ def _dependencies_first(waits: Mapping[ObjectId, frozenset[ObjectId]]) -> Iterab
 def _cycle(waits: Mapping[ObjectId, frozenset[ObjectId]]) -> tuple[ObjectId, ...]:
     """One cycle, its first object repeated at the end; empty when there is none. The same one for the same set."""
     clear: set[ObjectId] = set()
-    for start in sorted(waits):
+    for start in sorted(_chained(waits)):
         path: dict[ObjectId, None] = {}
         stack: list[tuple[ObjectId, bool]] = [(start, False)]
         while stack:

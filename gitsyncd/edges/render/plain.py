@@ -14,7 +14,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Itera
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
-from pathlib import PurePosixPath
 from typing import Any, Final
 
 import orjson
@@ -26,7 +25,7 @@ from gitsyncd.model.immutable import immutable
 from gitsyncd.model.manifest import Document, Origin
 from gitsyncd.model.source import File, Snapshot
 
-_SUFFIXES: Final = frozenset({".yaml", ".yml", ".json"})
+_SUFFIXES: Final = (".yaml", ".yml", ".json")
 _NOT_YET: Final = {
     "kustomization.yaml": "kustomize",
     "kustomization.yml": "kustomize",
@@ -285,20 +284,21 @@ def _frames(files: Sequence[File]) -> Iterator[bytes]:
 def _manifest_files(snapshot: Snapshot) -> list[File]:
     """The files that hold manifests, by name. Hidden files and folders do not count. Raises `ManifestInvalid`."""
     found = []
-    root = PurePosixPath(snapshot.path)
+    base = f"{snapshot.path}/" if snapshot.path else ""
     for file in sorted(snapshot.files, key=lambda file: file.path):
-        path = PurePosixPath(file.path)
-        inside = path.relative_to(root) if path.is_relative_to(root) else path
-        if any(part.startswith(".") for part in inside.parts):
+        parts = file.path.removeprefix(base).split("/")
+        name = parts[-1]
+        # What the path itself is called hides nothing.
+        if file.path != snapshot.path and any(part.startswith(".") for part in parts):
             continue
-        if tool := _NOT_YET.get(path.name):
+        if tool := _NOT_YET.get(name):
             raise ManifestInvalid(
                 f"{tool} is not supported yet",
                 file=file.path,
                 line=1,
                 hint="Render it to plain YAML and commit the result.",
             )
-        if path.suffix in _SUFFIXES:
+        if name.endswith(_SUFFIXES):
             found.append(file)
     return found
 

@@ -114,6 +114,21 @@ async def test_a_target_may_lie_in_a_hidden_folder_itself() -> None:
     assert names(await PlainRenderer().render(files)) == ["a"]
 
 
+@pytest.mark.parametrize(
+    ("path", "files", "found"),
+    [
+        ("", {"a.yaml": "a", ".b.yaml": "b", ".c/d.yaml": "d", "e/.f/g.yaml": "g"}, ["a"]),
+        (".hidden", {".hidden/a.yaml": "a", ".hidden/.b.yaml": "b"}, ["a"]),
+        (".hidden/.a.yaml", {".hidden/.a.yaml": "a"}, ["a"]),
+        ("web", {"web/a.yaml": "a", "web/b.yml": "b", "web/c.txt": "c", "web/yaml": "d"}, ["a", "b"]),
+    ],
+)
+async def test_hidden_files_below_the_path_do_not_count(path: str, files: dict[str, str], found: list[str]) -> None:
+    maps = {name: config_map(text) for name, text in files.items()}
+
+    assert names(await PlainRenderer().render(snapshot(maps, path=path))) == found
+
+
 async def test_a_tree_without_manifests_is_empty_and_starts_no_child(monkeypatch: pytest.MonkeyPatch) -> None:
     sent = tallied(monkeypatch)
 
