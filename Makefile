@@ -8,7 +8,7 @@ SHELL := /bin/sh
 BIN := .venv/bin
 SANDBOX_DIR ?= .sandbox
 CLUSTERS ?= 1
-WORKERS ?= 2
+WORKERS ?= 3
 # More arguments for pytest: make test ARGS="-k rewind"
 ARGS ?=
 
@@ -29,7 +29,7 @@ demo: env ## a real cluster, a Git repository and the daemon, with things to try
 
 test: env ## every test, real clusters and Git servers included
 	@$(BIN)/python -m tests.sandbox build --servers
-	@HYPOTHESIS_PROFILE=$${HYPOTHESIS_PROFILE:-full} $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not bench" $(ARGS)
+	@HYPOTHESIS_PROFILE=$${HYPOTHESIS_PROFILE:-full} $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not bench" $(ARGS)
 
 faults: env ## three hundred kills, two hundred faults by chance, and every network fault in every phase
 	@$(BIN)/python -m tests.sandbox build

@@ -21,6 +21,7 @@ from gitsyncd.edges.web import local
 from gitsyncd.engine.control import Control
 from gitsyncd.engine.removal import Removal
 from gitsyncd.engine.status import Status
+from gitsyncd.engine.supervise import bug
 from gitsyncd.model.errors import ConfigError, GitsyncdError, LocalError
 from gitsyncd.model.report import TargetState
 from gitsyncd.wiring import Edges, Fleet, Holder
@@ -67,9 +68,9 @@ class Daemon:
         self._manager = Notifier.from_environment(os.environ)
         self._load = load
         self._file = follower or Follower(configuration.file)
-        self._reading = asyncio.Lock()
         self._asked = asyncio.Event()
-        """For the agent file to be read anew, by a signal."""
+        """For the agent file to be read anew, by a signal or by somebody who waits for what comes of it."""
+        self._askers: list[asyncio.Future[dict[str, Any]]] = []
         self._stop = asyncio.Event()
         self._ready = False
         self._signal = ""
@@ -97,7 +98,7 @@ class Daemon:
             control = self.control = self._control(fleet, calendar)
             control.restore_suspensions()
             if not once:
-                answers = calls(control, reload=lambda: self._reload(fleet, control))
+                answers = calls(control, reload=self._reload)
                 await stack.enter_async_context(local.serve(configuration.agent.socket, answers))
                 facts = endpoints.Facts(
                     fleet=fleet, status=control.status.of, ready=lambda: self._ready and not self._stop.is_set()
@@ -206,52 +207,69 @@ class Daemon:
             if not self._asked.is_set() and not self._file.settled_anew():
                 continue
             self._asked.clear()
+            askers, self._askers = self._askers, []
             try:
-                await self._reload(fleet, control)
-            except ConfigError:
-                pass  # told, and it stays so until the file is another one
-            except LocalError:
-                pause_s = _UNREAD_S
-
-    async def _reload(self, fleet: Fleet, control: Control) -> dict[str, Any]:
-        """Read the file now, and take up what it says; a file that cannot be used changes nothing, and that is told.
-
-        Which file, and what is new in it. Raises `ConfigError` for a file that is refused, and `LocalError` when it
-        could not be read to its end.
-        """
-        async with self._reading:  # what is read while another reading goes on may be older than what was asked for
-            self._file.taken()
-            self._manager.reloading()
-            try:
-                changed = await self._take_up(fleet, control)
+                answer = await self._reread(fleet, control)
             except (ConfigError, LocalError) as error:
+                _tell(askers, error)
                 if isinstance(error, LocalError):  # no memory, no process: nothing that the file could help
                     self._file.unread()
+                    pause_s = _UNREAD_S
+            except Exception as error:
+                _tell(askers, bug(error))
+                raise
+            else:
+                for asker in askers:
+                    if not asker.done():
+                        asker.set_result(answer)
+
+    async def _reload(self) -> dict[str, Any]:
+        """Have the file read, and wait for what comes of it: which file, and what is new in it.
+
+        Raises `ConfigError` for a file that is refused, and `LocalError` when it could not be read to its end.
+        """
+        if self._stop.is_set():
+            raise LocalError("the daemon is stopping", hint="Its next start reads the file.")
+        asker: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._askers.append(asker)
+        self._asked.set()
+        return await asker
+
+    async def _reread(self, fleet: Fleet, control: Control) -> dict[str, Any]:
+        """Read and check the file whole, then exchange it whole. One that cannot be used changes nothing and is told.
+
+        Raises `ConfigError`, `LocalError` for such a file; what goes wrong after that is a bug.
+        """
+        self._file.taken()
+        self._manager.reloading()
+        try:
+            try:
+                wanted = await self._wanted()
+            except (ConfigError, LocalError) as error:
                 self._refused(control, error)
                 raise
-            finally:
-                self._manager.reloaded(self._headline(fleet, control))
-        return {"file": str(self._configuration.file), "changed": changed}
+            control.status.refusal = None
+            changed = changes(self._configuration, wanted)
+            if changed:
+                await fleet.adopt(wanted)
+                self._configuration = control.status.configuration = wanted
+                control.restore_suspensions()
+                fleet.start()
+            self._log.info("configuration loaded", file=str(wanted.file), changed=changed)
+        finally:
+            self._manager.reloaded(self._headline(fleet, control))
+        return {"file": str(wanted.file), "changed": changed}
 
-    async def _take_up(self, fleet: Fleet, control: Control) -> list[str]:
-        """Read and check it whole, then exchange it whole. Raises `ConfigError`, `LocalError`."""
+    async def _wanted(self) -> Configuration:
+        """What the file says now. Raises `ConfigError`, `LocalError`."""
         assert self._load is not None
-        before = self._configuration
         wanted = await self._load()
-        if fixed := unchangeable(before.agent, wanted.agent):
+        if fixed := unchangeable(self._configuration.agent, wanted.agent):
             raise ConfigError(
                 f"{', '.join(fixed)} cannot change while the daemon runs",
                 hint="Restart the daemon, or take that change back.",
             )
-        control.status.refusal = None
-        changed = changes(before, wanted)
-        if changed:
-            self._configuration = control.status.configuration = wanted
-            await fleet.adopt(wanted)
-            control.restore_suspensions()
-            fleet.start()
-        self._log.info("configuration loaded", file=str(wanted.file), changed=changed)
-        return changed
+        return wanted
 
     def _refused(self, control: Control, error: GitsyncdError) -> None:
         """Tell of it; of what is tried again by itself, only once."""
@@ -279,6 +297,12 @@ class Daemon:
             clock=self._clock,
             store=self._store,
         )
+
+
+def _tell(askers: list[asyncio.Future[Any]], error: Exception) -> None:
+    for asker in askers:
+        if not asker.done():
+            asker.set_exception(error)
 
 
 async def _collect_garbage() -> None:

@@ -68,7 +68,7 @@ async def read(
     question = json.dumps({"file": str(_absolute(path)), "shown": str(path), "clusters": clusters}).encode()
     deadline = timedelta(seconds=_DEADLINE_S)
     if begun is not None:
-        child = await begun.answer(question, deadline=deadline)
+        child = await begun.answer(question, deadline=deadline, max_output=_MAX_OUTPUT_BYTES)
     else:
         child = await run_child(
             _READER,

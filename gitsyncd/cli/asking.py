@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from gitsyncd import interrupts
 from gitsyncd.cli.agent_file import load
 from gitsyncd.cli.output import DIFFERS, DONE, WRONG, print_answer, print_json, write
-from gitsyncd.model.errors import GitsyncdError, UsageError
+from gitsyncd.model.errors import GitsyncdError, LocalError, UsageError
 from gitsyncd.model.printable import masked
 from gitsyncd.model.units import parse_period
 from gitsyncd.text import screen
@@ -88,7 +88,20 @@ def approve(options: argparse.Namespace) -> int:
 
 
 def reload(options: argparse.Namespace) -> int:
-    answer = _ask(_load(options), "reload")
+    from gitsyncd.edges.web.local import NoDaemon
+
+    configuration = _load(options)
+    try:
+        answer = _ask(configuration, "reload")
+    except NoDaemon as error:
+        raise LocalError(
+            error.message, hint=f"{error.hint} If `agent.socket` is what was changed in the file: restart the daemon."
+        ) from error
+    if answer["file"] != str(configuration.file):
+        raise LocalError(
+            f"the daemon at {configuration.agent.socket} goes by {answer['file']}, which it has read anew",
+            hint="Name that file by --config, or give each daemon an `agent.socket` of its own.",
+        )
     lines = answer["changed"] or ["nothing changed"]
     print_answer(options, answer, lambda: "\n".join(masked(f"{answer['file']}: {line}") for line in lines))
     return DONE

@@ -182,6 +182,7 @@ class Gatherer:
             ahead.cancel()
             raise
         finally:
+            self._files_read.set()  # by now, or they will not be
             await asyncio.wait({ahead})
         ahead.result()
 
@@ -266,19 +267,19 @@ class Gatherer:
         if known is not None and known.tree == tree and self._still(known, known.commit):
             self._rendered = replace(known, commit=revision.commit)
             return known.wanted
-        wanted = await self._settle(await self._documents(revision.commit))
+        wanted = await self._settle(await self._documents(revision.commit, tree))
         self._rendered = Rendered(commit=revision.commit, tree=tree, served=self._view.resources, wanted=wanted)
         return wanted
 
-    async def _documents(self, commit: str) -> tuple[Document, ...]:
+    async def _documents(self, commit: str, tree: str) -> tuple[Document, ...]:
         if self._ahead is not None and self._ahead[0] == commit:
             (_, task), self._ahead = self._ahead, None
             return await task
         self._drop_ahead()
-        return await self._render(commit)
+        return await self._render(commit, tree)
 
-    async def _render(self, commit: str) -> tuple[Document, ...]:
-        return await self._renderer.render(self._snapshot(commit))
+    async def _render(self, commit: str, tree: str = "") -> tuple[Document, ...]:
+        return await self._renderer.render(self._snapshot(commit), tree=tree)
 
     async def _snapshot(self, commit: str) -> Snapshot:
         try:

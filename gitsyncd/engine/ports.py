@@ -194,10 +194,11 @@ class FileEditor(Protocol):
 class Renderer(Protocol):
     """Files to documents. Works in a child process that may die of what it reads."""
 
-    async def render(self, snapshot: Snapshot | Awaitable[Snapshot]) -> tuple[Document, ...]:
+    async def render(self, snapshot: Snapshot | Awaitable[Snapshot], *, tree: str = "") -> tuple[Document, ...]:
         """In the order of the files' names. Raises `RenderError`, whole: never a part of a tree.
 
-        What is needed to read them may be made ready while a snapshot is awaited; what that raises is raised.
+        What is needed to read them may be made ready while a snapshot is awaited, which raises what it raises; `tree`
+        is the tree that it will have, where that is known.
         """
 
 

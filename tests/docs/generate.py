@@ -55,7 +55,10 @@ EXIT_CODES: dict[str, tuple[tuple[str, str], ...]] = {
         ("1", "with `--wait`: not in sync with what the remote has now, or not healthy in time"),
         ("2", "no daemon answers, or no such target"),
     ),
-    "reload": (("0", "in force; what changed is printed"), ("2", "refused, and nothing changed; or no daemon answers")),
+    "reload": (
+        ("0", "in force; what changed is printed"),
+        ("2", "refused, or it could not be read, and nothing changed; or no daemon answers"),
+    ),
     "approve": (("0", "let through"), ("2", "it is not that plan or head any more; no daemon answers")),
     "suspend": (("0", "paused"), ("2", "no such target, or no daemon answers")),
     "resume": (("0", "goes on"), ("2", "no such target, paused in the agent file, or no daemon answers")),

@@ -174,6 +174,29 @@ def test_a_reload_that_is_asked_for_says_why_the_file_is_refused(world: World, k
     world.daemon.wait_for("configuration refused")
 
 
+def test_a_reload_by_a_file_that_names_another_socket_says_what_may_be_wrong(world: World, tmp_path: Path) -> None:
+    document = json.loads(world.agent.file.read_text())
+    document["agent"]["socket"] = str(tmp_path / "other.sock")
+    world.agent.file.write_text(json.dumps(document))
+
+    took = run("reload", "--config", str(world.agent.file))
+
+    assert took.code == 2
+    why, fix = took.complaint
+    assert why == f"{tmp_path / 'other.sock'}: no daemon answers there"
+    assert "If `agent.socket` is what was changed in the file: restart the daemon." in fix
+
+
+def test_a_reload_by_another_file_of_the_same_socket_is_told(world: World, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.yaml"
+    copy.write_text(world.agent.file.read_text())
+
+    took = run("reload", "--config", str(copy))
+
+    assert took.code == 2
+    assert f"goes by {world.agent.file}" in took.complaint[0]
+
+
 def test_a_file_that_is_gone_for_a_while_changes_nothing(world: World) -> None:
     since = world.daemon.now
     text = world.agent.file.read_text()

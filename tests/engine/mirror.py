@@ -128,7 +128,7 @@ class Renderer:
         """Cleared: renderings do not come to an end."""
         self.go.set()
 
-    async def render(self, snapshot: Snapshot | Awaitable[Snapshot]) -> tuple[Document, ...]:
+    async def render(self, snapshot: Snapshot | Awaitable[Snapshot], *, tree: str = "") -> tuple[Document, ...]:
         if not isinstance(snapshot, Snapshot):
             snapshot = await snapshot
         self.renders += 1

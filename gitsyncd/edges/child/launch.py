@@ -1,7 +1,7 @@
 """What runs first in every child: give up rights, then become the work.
 
 `python -I -m gitsyncd.edges.child.launch SPEC module NAME ARG…` imports a module of ours and calls its `main(args)`;
-`… SPEC exec PROGRAM ARG…` becomes another program. SPEC is JSON, made by `gitsyncd.edges.child.process`.
+`… SPEC exec PROGRAM ARG…` becomes another program. SPEC is JSON, made by `gitsyncd.edges.child.command`.
 
 Done here and not in a `preexec_fn`, which is not safe in a process with threads and forces a slow fork. Nothing is read
 from outside before the limits stand. Imports stay few: the time to start is paid by every render.

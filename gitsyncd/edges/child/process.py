@@ -12,12 +12,12 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import field
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from gitsyncd.edges.child.command import Limits, command
 from gitsyncd.edges.child.launch import OUT_OF_MEMORY
@@ -154,11 +154,51 @@ class WaitingChild:
             raise failure
         return child.result(self._transport.get_returncode() or 0)
 
+    @property
+    def is_over(self) -> bool:
+        return self._child.exited.is_set()
+
     async def end(self) -> None:
         """It and all that it started is gone afterwards."""
         self._child.kill()
-        await _reaped(self._child)
-        self._transport.close()
+        try:
+            await _reaped(self._child)
+        finally:
+            self._transport.close()
+
+
+class ChildAhead:
+    """A child that is started while what it will read is still collected. It takes a twentieth of a second or more."""
+
+    def __init__(self, start: Callable[[], Coroutine[Any, Any, WaitingChild]]) -> None:
+        self._start = start
+        self._starting = asyncio.create_task(start())
+        self._used = False
+
+    async def run(self, stdin: bytes | Iterable[bytes], *, deadline: timedelta) -> ChildResult:
+        """As `run_child`, once at most. Raises `LocalError` when it could not be started."""
+        child = await self._starting
+        if child.is_over:  # the kernel took it while it waited: that says nothing of what it would have read
+            await self.end()
+            child = await self._start()
+        self._used = True
+        return await child.run(stdin, deadline=deadline)
+
+    async def end(self) -> None:
+        """Whether it was needed or not."""
+        if not self._used:
+            with contextlib.suppress(LocalError):
+                await (await self._starting).end()
+
+
+@contextlib.asynccontextmanager
+async def started_ahead(argv: Sequence[str], *, limits: Limits, max_output: int) -> AsyncIterator[ChildAhead]:
+    """One that is gone when the context ends."""
+    child = ChildAhead(lambda: WaitingChild.start(argv, limits=limits, max_output=max_output))
+    try:
+        yield child
+    finally:
+        await child.end()
 
 
 async def _reaped(child: _Child) -> None:

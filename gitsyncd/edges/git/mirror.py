@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from gitsyncd.edges.child.command import Limits, python_module
-from gitsyncd.edges.child.process import ChildResult, Ending, run_child
+from gitsyncd.edges.child.process import ChildAhead, ChildResult, Ending, started_ahead
 from gitsyncd.edges.git import history, local, tree
 from gitsyncd.edges.git.caps import Caps
 from gitsyncd.edges.git.directory import MirrorDirectory, local_error, private
@@ -307,9 +307,10 @@ class GitMirror:
         pack = self._directory.incoming / f"{secrets.token_hex(4)}.pack"
         request = {"task": "fetch", "source": str(source) if source else "", "wants": list(wants)}
         try:
-            if source is None:
-                await self._download(wants, haves, pack)
-            await self._in_child(request, pack, self._directory.pack_names())
+            async with self._child() as child:
+                if source is None:
+                    await self._download(wants, haves, pack)
+                await self._in_child(child, request, pack, self._directory.pack_names())
         finally:
             self._directory.clear_incoming()
 
@@ -340,19 +341,17 @@ class GitMirror:
             return
         joined = self._directory.incoming / f"{secrets.token_hex(4)}.pack"
         try:
-            await self._in_child({"task": "join", "source": "", "wants": []}, joined, names)
+            async with self._child() as child:
+                await self._in_child(child, {"task": "join", "source": "", "wants": []}, joined, names)
         except (SourceTooLarge, LocalError):
             return  # what was fetched is there; too many packs cost speed alone, and the next fetch tries again
         finally:
             self._directory.clear_incoming()
         await asyncio.to_thread(self._directory.retire, names)
 
-    async def _in_child(self, request: Mapping[str, object], pack: Path, mirror: Sequence[str]) -> None:
-        """Let the child make a verified pack and index, and admit them. Raises what the child says."""
-        index = pack.with_suffix(".idx")
-        bases = [self._directory.packs / name for name in mirror]
-        files = {"pack": str(pack), "index": str(index), "mirror": [str(base) for base in bases]}
-        result = await run_child(
+    def _child(self) -> contextlib.AbstractAsyncContextManager[ChildAhead]:
+        """What takes packs in. It starts while they are downloaded."""
+        return started_ahead(
             python_module("gitsyncd.edges.git.fetch"),
             limits=Limits(
                 memory_bytes=_FETCH_ADDRESS_SPACE,
@@ -360,10 +359,18 @@ class GitMirror:
                 file_bytes=_LARGEST_FILE,
                 open_files=4096,
             ),
-            deadline=self._timeout,
             max_output=1 << 16,
-            stdin=json.dumps({**request, **files, "caps": asdict(self._caps)}).encode(),
         )
+
+    async def _in_child(
+        self, child: ChildAhead, request: Mapping[str, object], pack: Path, mirror: Sequence[str]
+    ) -> None:
+        """Let the child make a verified pack and index, and admit them. Raises what the child says."""
+        index = pack.with_suffix(".idx")
+        bases = [self._directory.packs / name for name in mirror]
+        files = {"pack": str(pack), "index": str(index), "mirror": [str(base) for base in bases]}
+        asked = json.dumps({**request, **files, "caps": asdict(self._caps)}).encode()
+        result = await child.run(asked, deadline=self._timeout)
         if not result.succeeded:
             raise self._blame(result, str(request["wants"]))
         self._died_of = ""

@@ -24,7 +24,7 @@ from gitsyncd.model.errors import LocalError, MirrorDamaged
 _DELTA_CACHE_BYTES = 4 << 20
 _HEAD_BYTES = 4096
 _SMALL_BYTES = 64 << 10
-"""Inflated, of an entry of that many bytes. More is left to dulwich: it would have to be a bomb."""
+"""Inflated, of what is read so. More is left to dulwich, as is what is longer than its head."""
 _ATTEMPTS = 5
 """At packs that change while they are listed and opened."""
 

@@ -1,8 +1,8 @@
 """The last check before a request leaves: whoever does not hold the cluster's lease writes nothing.
 
 A process may be stopped between any two steps and go on minutes later, when another daemon writes. So what is asked
-here, with the connection at hand and nothing left to wait for, is the clock; and once more by the socket, between which
-and the system call there is nothing, while putting a request together and encrypting it takes 30 to 60 microseconds.
+here, with the connection at hand, is the clock. The socket asks once more, with the system call next: before that a
+request is put together and encrypted, which takes 30 to 60 microseconds.
 What writes is told by the request itself and not by whoever sends it, so that none can be forgotten.
 """
 
@@ -15,7 +15,6 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 import aiohttp
-from aiohttp.abc import AbstractStreamWriter
 from aiohttp.connector import Connection
 from yarl import URL
 
@@ -67,7 +66,7 @@ class Fence:
             or url.query.get("dryRun") == "All"
         )
 
-    def socket(self, family: int, kind: int, protocol: int) -> socket.socket:
+    def new_socket(self, family: int, kind: int, protocol: int) -> socket.socket:
         """One for the requests of `requests`."""
         made = FencedSocket(family, kind, protocol)
         self._sockets[made.fileno()] = made
@@ -89,16 +88,10 @@ class Fence:
                 free = fence.is_free(self.method, self.url)
                 if not free:
                     fence.check()
-                self._socket = fence._socket_of(conn)
-                self._socket.check, self._socket.lost = None if free else fence.check, None
+                wire = fence._socket_of(conn)
+                assert conn.protocol is not None
+                wire.check, wire.tell = None if free else fence.check, conn.protocol.set_exception
                 return await super().send(conn)
-
-            # Nothing has left yet: head and body are written together, by a task that may begin much later.
-            async def write_bytes(self, writer: AbstractStreamWriter, conn: Connection, *more: Any) -> None:
-                await super().write_bytes(writer, conn, *more)
-                if self._socket.lost is not None and conn.protocol is not None:
-                    conn.protocol.set_exception(self._socket.lost)  # for whoever waits for the answer
-                    conn.close()
 
         return Fenced
 
@@ -106,14 +99,14 @@ class Fence:
 class FencedSocket(socket.socket):
     """Sends nothing of a request that the fence does not let through."""
 
-    __slots__ = ("check", "lost")
+    __slots__ = ("check", "tell")
 
     def __init__(self, family: int, kind: int, protocol: int) -> None:
         super().__init__(family, kind, protocol)
         self.check: Callable[[], None] | None = None
-        """Of the request that is sent now; raises `LeaseLost`."""
-        self.lost: LeaseLost | None = None
-        """Why it was not sent."""
+        """Of the request that is sent now; raises `LeaseLost`. None when it needs no lease."""
+        self.tell: Callable[[LeaseLost], None] | None = None
+        """Whoever waits for the answer, and would hear of a broken connection only."""
 
     def send(self, *data: Any) -> int:
         self._ask()
@@ -128,5 +121,6 @@ class FencedSocket(socket.socket):
             try:
                 self.check()
             except LeaseLost as error:
-                self.lost = error
+                if self.tell is not None:
+                    self.tell(error)
                 raise ConnectionAbortedError(error.message) from error

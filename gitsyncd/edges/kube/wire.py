@@ -51,7 +51,7 @@ class Wire:
         )
 
     def _socket(self, address: tuple[int, int, int, str, tuple[Any, ...]]) -> socket.socket:
-        make = self._fence.socket if self._fence else socket.socket
+        make = self._fence.new_socket if self._fence else socket.socket
         return _kept_alive(make(*address[:3]))
 
     async def cut(self) -> None:

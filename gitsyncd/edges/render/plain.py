@@ -10,17 +10,17 @@ import math
 import sys
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Final
+from typing import Final
 
 import orjson
 
 from gitsyncd.edges.child.command import Limits, python_module
-from gitsyncd.edges.child.process import ChildResult, Ending, WaitingChild, run_child
-from gitsyncd.model.errors import LocalError, ManifestInvalid, RendererFailed, RenderError, RendererTimedOut
+from gitsyncd.edges.child.process import ChildAhead, ChildResult, Ending, run_child, started_ahead
+from gitsyncd.model.errors import ManifestInvalid, RendererFailed, RenderError, RendererTimedOut
 from gitsyncd.model.immutable import immutable
 from gitsyncd.model.manifest import Document, Origin
 from gitsyncd.model.source import File, Snapshot
@@ -96,36 +96,38 @@ class PlainRenderer:
         self._children = asyncio.Semaphore(limits.children)
         """At work. Taken last of all: whoever waits for it holds the lock of a path."""
         self._has_ahead = False
-        """Whether a child was started ahead: of targets that render the same files one would be too many already."""
+        """Whether a child was started ahead. Of targets that ask at once for the same files one reads them for all."""
 
-    async def render(self, snapshot: Snapshot | Awaitable[Snapshot]) -> tuple[Document, ...]:
-        """All documents in the order of the files' names; a snapshot that is still made has a child started meanwhile.
+    async def render(self, snapshot: Snapshot | Awaitable[Snapshot], *, tree: str = "") -> tuple[Document, ...]:
+        """All documents in the order of the files' names. A child is started while a snapshot is awaited, unless its
+        `tree` is one that was rendered.
 
         Raises `ManifestInvalid` with the first file that is wrong, `RendererFailed` and `RendererTimedOut` with the
         file that the child was at, and what the making raises. Equal trees give the same tuple.
         """
         if isinstance(snapshot, Snapshot):
             return await self._rendered(snapshot, None)
+        if tree and any(kept.tree == tree and kept.documents is not None for kept in self._kept.values()):
+            return await self._rendered(await snapshot, None)
         async with self._ahead() as child:
             return await self._rendered(await snapshot, child)
 
     @asynccontextmanager
-    async def _ahead(self) -> AsyncIterator[_ChildAhead | None]:
+    async def _ahead(self) -> AsyncIterator[ChildAhead | None]:
         """One that waits for files; none while another one does."""
         if self._has_ahead:
             yield None
             return
         self._has_ahead = True
-        child = _ChildAhead(
-            WaitingChild.start(_WORKER, limits=self._child_limits(), max_output=self._limits.output_bytes)
-        )
         try:
-            yield child
+            async with started_ahead(
+                _WORKER, limits=self._child_limits(), max_output=self._limits.output_bytes
+            ) as child:
+                yield child
         finally:
             self._has_ahead = False
-            await child.end()
 
-    async def _rendered(self, snapshot: Snapshot, ahead: _ChildAhead | None) -> tuple[Document, ...]:
+    async def _rendered(self, snapshot: Snapshot, ahead: ChildAhead | None) -> tuple[Document, ...]:
         kept = self._remember(snapshot.path)
         async with kept.lock:
             if kept.documents is None or kept.tree != snapshot.tree:
@@ -135,7 +137,7 @@ class PlainRenderer:
                 kept.tree = snapshot.tree
             return kept.documents
 
-    async def _render(self, snapshot: Snapshot, kept: _Kept, ahead: _ChildAhead | None) -> tuple[Document, ...]:
+    async def _render(self, snapshot: Snapshot, kept: _Kept, ahead: ChildAhead | None) -> tuple[Document, ...]:
         files = _manifest_files(snapshot)
         _check_sizes(files, self._limits)
         missing = [file for file in files if (file.path, file.blob) not in kept.files]
@@ -170,7 +172,7 @@ class PlainRenderer:
             raise self._poison[tree][1].raised()
 
     async def _read(
-        self, snapshot: Snapshot, files: Sequence[File], ahead: _ChildAhead | None
+        self, snapshot: Snapshot, files: Sequence[File], ahead: ChildAhead | None
     ) -> dict[FileKey, tuple[Document, ...] | _Failure]:
         """Have a child read these files. Raises `RendererFailed`, `RendererTimedOut`."""
         async with self._children:
@@ -188,7 +190,8 @@ class PlainRenderer:
         answer.take(result.stdout)
         if not (result.succeeded and answer.complete):
             failure = _death(result, answer.current, self._limits)
-            self._poison[snapshot.tree] = (self._clock() + self._limits.poison.total_seconds(), failure)
+            if answer.current is not None:  # else it was not the files that it died of
+                self._poison[snapshot.tree] = (self._clock() + self._limits.poison.total_seconds(), failure)
             raise failure.raised()
         return answer.outcomes
 
@@ -198,26 +201,6 @@ class PlainRenderer:
             # Behind the deadline: what ends by that is told as too slow, what the kernel kills might be anything.
             cpu_seconds=math.ceil(self._limits.deadline.total_seconds()) + 1,
         )
-
-
-class _ChildAhead:
-    """A child that was started before there is something to read. Starting takes as long as reading a hundred files."""
-
-    def __init__(self, start: Coroutine[Any, Any, WaitingChild]) -> None:
-        self._started = asyncio.create_task(start)
-        self._used = False
-
-    async def run(self, stdin: Iterable[bytes], *, deadline: timedelta) -> ChildResult:
-        """To be called once at most. Raises `LocalError` when it could not be started."""
-        child = await self._started
-        self._used = True
-        return await child.run(stdin, deadline=deadline)
-
-    async def end(self) -> None:
-        """Whether it was needed or not."""
-        if not self._used:
-            with suppress(LocalError):
-                await (await self._started).end()
 
 
 class _Answer:
@@ -288,7 +271,7 @@ def _manifest_files(snapshot: Snapshot) -> list[File]:
     for file in sorted(snapshot.files, key=lambda file: file.path):
         parts = file.path.removeprefix(base).split("/")
         name = parts[-1]
-        # What the path itself is called hides nothing.
+        # Neither folders above the path hide a file, nor does the name of a file that the path names itself.
         if file.path != snapshot.path and any(part.startswith(".") for part in parts):
             continue
         if tool := _NOT_YET.get(name):

@@ -254,7 +254,7 @@ def early(code: str) -> EarlyChild:
     ],
 )
 async def test_an_early_child_ends_as_others_do(code: str, expected: tuple[Ending, int, bytes]) -> None:
-    result = await early(code).answer(b"what to do", deadline=SOON)
+    result = await early(code).answer(b"what to do", deadline=SOON, max_output=100)
 
     assert (result.ending, result.code, result.stdout) == expected
 
@@ -262,7 +262,7 @@ async def test_an_early_child_ends_as_others_do(code: str, expected: tuple[Endin
 async def test_an_early_child_that_takes_too_long_is_ended_with_all_that_it_started() -> None:
     code = "import os, time; os.fork(); print(os.getpid(), flush=True); time.sleep(600)"
 
-    result = await early(code).answer(b"", deadline=timedelta(seconds=1))
+    result = await early(code).answer(b"", deadline=timedelta(seconds=1), max_output=100)
 
     assert result.ending is Ending.TIMED_OUT
     pids = [int(line) for line in result.stdout.split()]
@@ -271,12 +271,36 @@ async def test_an_early_child_that_takes_too_long_is_ended_with_all_that_it_star
         assert await gone(pid)
 
 
+async def test_an_early_child_that_is_over_does_not_keep_its_descendants(tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    code = (
+        f"import os, time; os.fork() and os._exit(0); open({str(pid)!r}, 'w').write(str(os.getpid())); time.sleep(600)"
+    )
+    child = EarlyChild(
+        (sys.executable, "-I", "-c", WAITS + code),
+        limits=Limits(memory_bytes=1 << 30, cpu_seconds=20, file_bytes=100),
+        env={},
+    )
+
+    begun = time.monotonic()
+    await child.answer(b"", deadline=timedelta(seconds=2), max_output=100)
+
+    assert time.monotonic() - begun < 20
+    assert await gone(int(pid.read_text()))
+
+
+async def test_an_early_child_that_says_too_much_is_told_as_such() -> None:
+    result = await early("print('x' * 101)").answer(b"", deadline=SOON, max_output=100)
+
+    assert (result.ending, result.stdout) == (Ending.OVERFLOWED, b"")
+
+
 async def test_an_early_child_ends_when_nobody_waits_for_it_any_more() -> None:
     before = children()
     child = early("import time; time.sleep(600)")
     (pid,) = children() - before
 
-    waiting = asyncio.create_task(child.answer(b"", deadline=SOON))
+    waiting = asyncio.create_task(child.answer(b"", deadline=SOON, max_output=100))
     await asyncio.sleep(0.1)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):

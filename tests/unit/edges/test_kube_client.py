@@ -543,8 +543,14 @@ async def test_a_kind_that_refuses_a_method_says_so(client: Client, server: Scri
 WRITES = [
     pytest.param("PUT", b"{}", id="with a body"),
     pytest.param("DELETE", b"", id="without one"),
+    pytest.param("POST", b"{}", id="one that is not sent twice"),
+    pytest.param("POST", b'"' + b"x" * 4_000_000 + b'"', id="a large one that is not sent twice"),
     pytest.param("PUT", b'"' + b"x" * 4_000_000 + b'"', id="more than one call of the system sends"),
 ]
+
+
+def write_of(method: str, body: bytes) -> Call:
+    return Call(method=method, verb="update", path="/api/v1/namespaces/a", body=body, idempotent=method != "POST")
 
 
 @pytest.fixture
@@ -583,14 +589,14 @@ async def test_a_lease_that_is_over_when_the_request_is_about_to_leave_keeps_it_
     monkeypatch.setattr(aiohttp.ClientRequest, "send", stopped)
 
     with pytest.raises(LeaseLost):
-        await client.send(Call(method=method, verb="update", path="/api/v1/namespaces/a", body=body))
+        await client.send(write_of(method, body))
 
     assert sent == [method]
     assert [request.method for request in server.seen] == ["GET"] * kept
     monkeypatch.undo()
     await client.send(GET)
     fence.until = float("inf")
-    await client.send(Call(method=method, verb="update", path="/api/v1/namespaces/a", body=body))
+    await client.send(write_of(method, body))
     assert [request.method for request in server.seen][kept:] == ["GET", method]
 
 

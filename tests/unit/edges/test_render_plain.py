@@ -7,6 +7,7 @@ import gc
 import hashlib
 import json
 import os
+import signal
 import time
 import tracemalloc
 from collections.abc import Mapping
@@ -241,6 +242,38 @@ async def test_a_snapshot_that_is_still_made_has_its_child_started_meanwhile(mon
 
     assert [len(found) for found in started] == [1, 1]
     assert sent == [], "no other child was needed"
+    assert children() <= before
+
+
+async def test_a_tree_that_was_rendered_starts_no_child_ahead() -> None:
+    before = children()
+    started: list[set[str]] = []
+    files = snapshot({"a.yaml": config_map("a")})
+
+    async def made() -> Snapshot:
+        await asyncio.sleep(0.1)
+        started.append(children() - before)
+        return files
+
+    renderer = PlainRenderer()
+    first = await renderer.render(made(), tree=files.tree)
+    second = await renderer.render(made(), tree=files.tree)
+
+    assert second is first
+    assert [len(found) for found in started] == [1, 0]
+
+
+async def test_a_child_that_is_killed_while_it_waits_is_followed_by_another() -> None:
+    before = children()
+
+    async def made() -> Snapshot:
+        await asyncio.sleep(0.2)
+        (pid,) = children() - before
+        os.kill(int(pid), signal.SIGKILL)
+        await asyncio.sleep(0.1)
+        return snapshot({"a.yaml": config_map("a")})
+
+    assert names(await PlainRenderer().render(made())) == ["a"]
     assert children() <= before
 
 
