@@ -262,7 +262,7 @@ async def test_an_early_child_ends_as_others_do(code: str, expected: tuple[Endin
 async def test_an_early_child_that_takes_too_long_is_ended_with_all_that_it_started() -> None:
     code = "import os, time; os.fork(); print(os.getpid(), flush=True); time.sleep(600)"
 
-    result = await early(code).answer(b"", deadline=timedelta(seconds=1), max_output=100)
+    result = await early(code).answer(b"", deadline=timedelta(seconds=4), max_output=100)
 
     assert result.ending is Ending.TIMED_OUT
     pids = [int(line) for line in result.stdout.split()]
@@ -283,7 +283,7 @@ async def test_an_early_child_that_is_over_does_not_keep_its_descendants(tmp_pat
     )
 
     begun = time.monotonic()
-    await child.answer(b"", deadline=timedelta(seconds=2), max_output=100)
+    await child.answer(b"", deadline=timedelta(seconds=4), max_output=100)
 
     assert time.monotonic() - begun < 20
     assert await gone(int(pid.read_text()))

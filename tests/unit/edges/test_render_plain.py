@@ -270,7 +270,11 @@ async def test_a_child_that_is_killed_while_it_waits_is_followed_by_another() ->
         await asyncio.sleep(0.2)
         (pid,) = children() - before
         os.kill(int(pid), signal.SIGKILL)
-        await asyncio.sleep(0.1)
+        for _ in range(1_000):
+            if pid not in children():
+                break
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)  # until the loop has told whoever holds it
         return snapshot({"a.yaml": config_map("a")})
 
     assert names(await PlainRenderer().render(made())) == ["a"]
