@@ -13,6 +13,7 @@ from gitsyncd import __version__, endpoints
 from gitsyncd.calls import calls
 from gitsyncd.core.headline import headline
 from gitsyncd.core.reload import changes, unchangeable
+from gitsyncd.edges.child.process import STARTING
 from gitsyncd.edges.config.follow import Follower
 from gitsyncd.edges.schedule import Calendar
 from gitsyncd.edges.store import FileStore, alone_in, has_ended, holder_name
@@ -328,6 +329,8 @@ class _Scope:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         current = asyncio.current_task()
+        while starting := [task for task in asyncio.all_tasks() if task.get_name() == STARTING]:
+            await asyncio.wait(starting)
         for task in asyncio.all_tasks() - self._others:
             if task is not current:
                 task.cancel()

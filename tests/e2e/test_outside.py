@@ -131,6 +131,8 @@ def _told(agent: Agent, repo: Repo, bare_cluster: Cluster) -> Iterator[World]:
         daemon.wait_for("drift reverted", kind="changed")
         Hand(bare_cluster, "ConfigMap", "outside", "settings-1").delete()
         daemon.wait_for("drift reverted", kind="deleted")
+        written = daemon.wait_for("images committed")["commit"]
+        daemon.wait_for("source updated", revision=f"main@sha1:{written}")  # else the next push takes its place
         repo.commit({f"web/{name}": None for name in list(files(OBJECTS))[4:]})
         daemon.wait_for("plan refused")
         until(lambda: state(port) == "refused", "the end of the turn")

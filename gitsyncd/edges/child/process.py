@@ -24,6 +24,12 @@ from gitsyncd.edges.child.launch import OUT_OF_MEMORY
 from gitsyncd.model.errors import LocalError
 from gitsyncd.model.immutable import immutable
 
+STARTING = "child starting"
+"""Name of the tasks that have to come to their end, a millisecond or two later, before everything may be cancelled.
+
+What connects the pipes of a child is a task of asyncio's own. Without it, or when the start itself is cancelled,
+asyncio waits for the exit of a child that is not quite started, and so for ever (seen on 3.11).
+"""
 _STDERR_KEPT = 4096
 _LAST_WORDS_S = 5.0
 """How long to hear out the streams of a dead child. Only a grandchild that left the group can keep them open."""
@@ -119,21 +125,30 @@ class WaitingChild:
         cwd: Path | None = None,
     ) -> Self:
         """As for `run_child`. Raises `LocalError`."""
+        starting = asyncio.create_task(
+            asyncio.get_running_loop().subprocess_exec(
+                lambda: _Child(max_output),
+                *command(argv, limits),
+                env=dict(env or {}),
+                cwd=cwd or "/",
+                start_new_session=True,
+            ),
+            name=STARTING,
+        )
         try:
-            return cls(
-                *await asyncio.get_running_loop().subprocess_exec(
-                    lambda: _Child(max_output),
-                    *command(argv, limits),
-                    env=dict(env or {}),
-                    cwd=cwd or "/",
-                    start_new_session=True,
-                )
-            )
+            return cls(*await asyncio.shield(starting))
         except OSError as error:
             raise LocalError(
                 f"no child process can be started: {error.strerror}",
                 hint="Check the limits of processes, descriptors and memory of the agent's service.",
             ) from error
+        except asyncio.CancelledError:
+            while not starting.done():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait({starting})
+            if starting.exception() is None:
+                await cls(*starting.result()).end()
+            raise
 
     async def run(self, stdin: bytes | Iterable[bytes], *, deadline: timedelta) -> ChildResult:
         """As `run_child`; `deadline` counts from now on."""

@@ -14,7 +14,7 @@ import pytest
 
 from gitsyncd.edges.child.command import Limits
 from gitsyncd.edges.child.early import EarlyChild
-from gitsyncd.edges.child.process import ChildResult, Ending, run_child
+from gitsyncd.edges.child.process import STARTING, ChildResult, Ending, run_child, started_ahead
 from gitsyncd.model.errors import LocalError
 
 LIMITS = Limits(memory_bytes=1 << 30, cpu_seconds=20)
@@ -233,6 +233,33 @@ async def test_a_process_that_forbids_core_dumps_forbids_them_to_programs_as_wel
     done = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE)
 
     assert (await done.communicate())[0] == b"(1, 1)\n"
+
+
+@pytest.mark.parametrize(
+    "everything", [False, True], ids=["whoever started it is cancelled", "everything is cancelled"]
+)
+async def test_a_start_that_is_cancelled_at_any_moment_comes_to_an_end_and_leaves_no_child(everything: bool) -> None:
+    """asyncio alone would wait for ever for a child that is not quite started."""
+    before, mine = children(), asyncio.all_tasks()
+
+    async def work() -> None:
+        async with started_ahead((sys.executable, "-I", "-c", "input()"), limits=LIMITS, max_output=100):
+            await asyncio.sleep(60)
+
+    for number in range(40):
+        working = asyncio.create_task(work())
+        for _ in range(number % 8):
+            await asyncio.sleep(0)
+        if number >= 16:
+            await asyncio.sleep(number * 0.0001)
+        while everything and (starting := [task for task in asyncio.all_tasks() if task.get_name() == STARTING]):
+            await asyncio.wait(starting)
+        for task in asyncio.all_tasks() - mine if everything else {working}:
+            task.cancel()
+        ended, _ = await asyncio.wait({working}, timeout=20)
+        assert ended, f"cancelled at moment {number}, it did not end"
+
+    assert children() <= before
 
 
 # --- one that is started before there is an event loop -------------------------------------------------------------
