@@ -39,7 +39,7 @@ soak: env ## ten minutes of work and faults: memory, descriptors, threads and te
 	@$(BIN)/python -m tests.sandbox build
 	@SOAK_S=$${SOAK_S:-600} $(BIN)/python -m pytest -s tests/e2e/test_soak.py $(ARGS)
 
-check: env lint types imports fast ## lint, format, types, architecture, fast tests: before each commit, under a minute
+check: env lint types imports fast ## lint, format, types, architecture, fast tests: before each commit, in two minutes or so
 
 bench: env ## the benchmarks, with a table of ratios
 	@$(BIN)/python -m tests.bench $(ARGS)
